@@ -1,0 +1,36 @@
+# `make demo` and `make test` each make their own environment, from the pinned constraints.
+# PIP_ARGS goes to every pip call, for a machine that wants another torch build:
+#   make demo PIP_ARGS="--index-url URL"
+PYTHON ?= python3
+PIP_ARGS ?=
+OUT ?= modehop-out
+SEED ?= 0
+
+.PHONY: demo test check unit bench clean
+
+.venv-demo/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-demo
+	.venv-demo/bin/pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable .
+	touch $@
+
+.venv-test/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-test
+	.venv-test/bin/pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: .venv-demo/.installed
+	.venv-demo/bin/modehop demo --out $(OUT) --seed $(SEED)
+
+test: check
+	.venv-test/bin/pytest
+
+check: .venv-test/.installed
+	.venv-test/bin/ruff format --check .
+	.venv-test/bin/ruff check .
+	.venv-test/bin/mypy
+
+unit: .venv-test/.installed
+	.venv-test/bin/pytest -m "not slow"
+
+clean:
+	rm -rf .venv-demo .venv-test modehop-out
