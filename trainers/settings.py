@@ -1,0 +1,101 @@
+"""Configuration sections of the trainers layer."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from windows.settings import Section
+
+
+class OptimizerSection(Section):
+    """AdamW with gradient clipping by global norm."""
+
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = Field(default=0.01, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+
+
+class Phase(Section):
+    """From `first_step` on, the learning rate is `lr` until the next phase."""
+
+    first_step: int = Field(ge=0)
+    lr: float = Field(gt=0)
+
+
+class ModelSection(Section):
+    """An `Olmo3ForCausalLM` made from scratch."""
+
+    hidden_size: int = 64
+    layers: int = 2
+    heads: int = 4
+    intermediate_size: int = 128
+    rope_theta: float = 1e4
+    initializer_range: float = 0.05
+    max_positions: int = 256
+
+
+class PretrainingSection(Section):
+    """How the embedded run is pre-trained.
+
+    Checkpoints are written at `checkpoint_first` and then every `checkpoint_every` steps; the last
+    step, `steps`, has to be one of them. `ramp_steps` is a linear learning-rate warm-up from 0.
+    """
+
+    steps: int = Field(gt=0)
+    checkpoint_first: int = Field(ge=0)
+    checkpoint_every: int = Field(gt=0)
+    ramp_steps: int = Field(default=0, ge=0)
+    phases: tuple[Phase, ...] = Field(min_length=1)
+    model: ModelSection = ModelSection()
+    optimizer: OptimizerSection = OptimizerSection()
+
+    @model_validator(mode="after")
+    def _last_step_is_a_checkpoint(self) -> "PretrainingSection":
+        if (self.steps - self.checkpoint_first) % self.checkpoint_every:
+            raise ValueError(
+                f"steps {self.steps} is not checkpoint_first {self.checkpoint_first} plus a multiple "
+                f"of checkpoint_every {self.checkpoint_every}"
+            )
+        firsts = [phase.first_step for phase in self.phases]
+        if firsts[0] != 0 or firsts != sorted(set(firsts)):
+            raise ValueError(f"phases must start at 0 and rise, got first steps {firsts}")
+        return self
+
+
+class TransferSection(Section):
+    """The shuffled replay: from one checkpoint, every window's data in several shuffled orders."""
+
+    checkpoint: int = Field(ge=0)
+    shuffles: int = Field(default=2, ge=1)
+    threshold: float = Field(default=0.3, ge=0, lt=1)
+
+
+class TrainingSection(Section):
+    """Continued pre-training of the arms.
+
+    `init` is what is taken over from the base checkpoint: weights and optimizer state, or weights
+    alone. `lr` absent means the run's own learning rate at `base_step`.
+    """
+
+    base_step: int = Field(ge=0)
+    init: Literal["weights+optimizer", "weights"] = "weights+optimizer"
+    steps: int = Field(gt=0)
+    every: int = Field(gt=0)
+    seeds: int = Field(default=5, ge=1)
+    lr: float | None = Field(default=None, gt=0)
+    optimizer: OptimizerSection = OptimizerSection()
+
+    @model_validator(mode="after")
+    def _ends_on_a_checkpoint(self) -> "TrainingSection":
+        if self.steps % self.every:
+            raise ValueError(f"steps {self.steps} is not a multiple of every {self.every}")
+        return self
+
+
+class VerdictSection(Section):
+    """The primary endpoint, named before the first step: level of `contrast[0]` minus `contrast[1]`."""
+
+    endpoint: Literal["mean_soft"] = "mean_soft"
+    contrast: tuple[str, str] = ("control-generalization", "control-pattern")
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    switch_threshold: float = Field(default=0.2, gt=0)
