@@ -10,8 +10,8 @@ from windows.settings import Section
 class SuiteSection(Section):
     """What every checkpoint is scored on.
 
-    `demo_seeds` is the number of demonstration sets per task and split; they are the clusters of all
-    inference, so 16 is the least that the moderated tests are calibrated for.
+    `demo_seeds` is the number of demonstration sets per task and split: the clusters of all
+    inference, so few of them mean wide intervals however many items there are.
     """
 
     tasks: tuple[str, ...] = Field(min_length=1)
@@ -22,8 +22,8 @@ class SuiteSection(Section):
 class LabelsSection(Section):
     """How windows are labelled.
 
-    `task` is the family/name whose labels the mixtures select by. `minimum` is the smallest effect of
-    interest, in soft score.
+    `task` is the family/name whose labels the mixtures select by. `minimum` is the smallest effect
+    of interest, in soft score.
     """
 
     task: str

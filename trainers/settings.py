@@ -53,8 +53,8 @@ class PretrainingSection(Section):
     def _last_step_is_a_checkpoint(self) -> "PretrainingSection":
         if (self.steps - self.checkpoint_first) % self.checkpoint_every:
             raise ValueError(
-                f"steps {self.steps} is not checkpoint_first {self.checkpoint_first} plus a multiple "
-                f"of checkpoint_every {self.checkpoint_every}"
+                f"steps {self.steps} is not checkpoint_first {self.checkpoint_first} plus a "
+                f"multiple of checkpoint_every {self.checkpoint_every}"
             )
         firsts = [phase.first_step for phase in self.phases]
         if firsts[0] != 0 or firsts != sorted(set(firsts)):
@@ -93,7 +93,7 @@ class TrainingSection(Section):
 
 
 class VerdictSection(Section):
-    """The primary endpoint, named before the first step: level of `contrast[0]` minus `contrast[1]`."""
+    """The primary endpoint, named before the first step: `contrast[0]` minus `contrast[1]`."""
 
     endpoint: Literal["mean_soft"] = "mean_soft"
     contrast: tuple[str, str] = ("control-generalization", "control-pattern")
