@@ -1,0 +1,392 @@
+"""The order in which a run read its instances: OLMo-core's, rebuilt from file sizes alone.
+
+The files are cut into instances, the instances are numbered in file order, and one seeded
+Fisher-Yates shuffle of those numbers is consumed batch by batch. So the order of trillions of
+tokens follows from file sizes, two sequence lengths, a seed and an epoch; no token is read. Source:
+``olmo_core.data.data_loader.NumpyFSLDataLoader`` and ``numpy_dataset.NumpyFSLDataset`` of
+ai2-olmo-core 3.0, which the tests run beside this module.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from windows.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from windows.run import TokenizerFields
+
+TOKEN_DTYPES = {1: np.uint8, 2: np.uint16, 4: np.uint32}
+"""Type of a token id by its bytes; on disk little-endian, without a header."""
+
+# Positions looked through at once by `batch_of`: 64 MiB of uint32, whatever the size of the run.
+_SCAN = 1 << 24
+
+
+def permutation(seed: int, epoch: int, n: int, chunk: int = 1) -> npt.NDArray[np.uint32]:
+    """Shuffle the instance ids of one epoch as OLMo-core's loader does.
+
+    Parameters
+    ----------
+    seed, epoch
+        The loader's seed and the 1-based epoch; their sum seeds numpy's PCG64.
+    n
+        Number of instances, a multiple of `chunk`, below 2**32 - 1.
+    chunk
+        Neighbouring instances that stay together (`max_sequence_length / sequence_length`).
+
+    Returns
+    -------
+    uint32[n]
+        The instance id read at each position of the epoch.
+    """
+    shuffled = np.arange(n // chunk, dtype=np.uint32)
+    np.random.Generator(np.random.PCG64(seed + epoch)).shuffle(shuffled)
+    if chunk == 1:
+        return shuffled
+    members = np.arange(chunk, dtype=np.uint32)
+    return (shuffled[:, None] * np.uint32(chunk) + members).reshape(-1)
+
+
+@dataclass(frozen=True)
+class DataOrder:
+    """Which instances every batch of one epoch holds, and where their tokens lie.
+
+    Build one with `DataOrder.from_sizes`, which checks its arguments. The permutation is made at
+    its first use and kept.
+
+    Attributes
+    ----------
+    file_bytes
+        Size of every token file, in the run's order.
+    sequence_length
+        Tokens of one instance.
+    max_sequence_length
+        The run's largest planned sequence length as configured, or None; instances that together
+        make one such sequence stay neighbours.
+    token_bytes
+        Bytes of one token id: 1, 2 or 4.
+    seed, epoch
+        The loader's seed and the 1-based epoch.
+    batch_sizes
+        ``(first_batch, instances per batch)``, ascending, the first from batch 0.
+    """
+
+    file_bytes: tuple[int, ...]
+    sequence_length: int
+    max_sequence_length: int | None
+    token_bytes: int
+    seed: int
+    epoch: int
+    batch_sizes: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def from_sizes(
+        cls,
+        file_bytes: Sequence[int],
+        *,
+        sequence_length: int,
+        batch_tokens: int | Sequence[tuple[int, int]],
+        seed: int,
+        epoch: int = 1,
+        max_sequence_length: int | None = None,
+        token_bytes: int = 4,
+    ) -> Self:
+        """Rebuild the order of a run from the sizes of its token files.
+
+        Parameters
+        ----------
+        file_bytes
+            Size of every token file in bytes, in the order in which the run listed them.
+        sequence_length
+            Tokens of one instance.
+        batch_tokens
+            Tokens of a batch; or ``(first_batch, batch_tokens)`` pairs where the size changed on
+            the way, each batch starting where the one before it ended.
+        seed, epoch
+            The loader's seed and the 1-based epoch.
+        max_sequence_length
+            OLMo-core's ``max_target_sequence_length``, exactly as the run set it: None and
+            `sequence_length` give the same order but not the same fingerprint.
+        token_bytes
+            Bytes of one token id: 1, 2 or 4.
+
+        Raises
+        ------
+        DataError
+            There is no file, or there are too many instances for 32-bit ids.
+        ConfigError
+            The lengths, batch sizes or epoch cannot be a run's.
+        """
+        if not len(file_bytes):
+            raise DataError("the run has no token files", where="files", do="list at least one")
+        _check_lengths(sequence_length, max_sequence_length, token_bytes, epoch)
+        order = cls(
+            tuple(int(size) for size in file_bytes),
+            sequence_length,
+            max_sequence_length,
+            token_bytes,
+            seed,
+            epoch,
+            _batch_sizes(batch_tokens, sequence_length),
+        )
+        order._check_extent()
+        return order
+
+    @property
+    def chunk(self) -> int:
+        """Neighbouring instances that are shuffled as one."""
+        return (self.max_sequence_length or self.sequence_length) // self.sequence_length
+
+    @property
+    def num_instances(self) -> int:
+        """Instances of the epoch, those of the unused tail included."""
+        return int(self._file_ends[-1])
+
+    @cached_property
+    def num_batches(self) -> int:
+        """Whole batches of the epoch; what is left after them is never read."""
+        first_batch, instances = self.batch_sizes[-1]
+        return first_batch + (self.num_instances - int(self._segment_starts[-1])) // instances
+
+    def positions(self, first_batch: int, end_batch: int) -> tuple[int, int]:
+        """Return the half-open range of positions that batches ``[first_batch, end_batch)`` read.
+
+        Raises
+        ------
+        ConfigError
+            The batches are not all in the run.
+        """
+        if not 0 <= first_batch <= end_batch <= self.num_batches:
+            raise ConfigError(
+                f"batches outside the run, whose last is {self.num_batches - 1}",
+                where="batches",
+                got=f"[{first_batch}, {end_batch})",
+                do=f"stay within [0, {self.num_batches})",
+            )
+        return self._position(first_batch), self._position(end_batch)
+
+    def instances(self, first_batch: int, end_batch: int) -> npt.NDArray[np.uint32]:
+        """Return the ids of the instances in batches ``[first_batch, end_batch)``, as read.
+
+        Returns
+        -------
+        uint32[n]
+            Batch after batch; a copy.
+
+        Raises
+        ------
+        ConfigError
+            The batches are not all in the run.
+        """
+        start, end = self.positions(first_batch, end_batch)
+        return self._permutation[start:end].copy()
+
+    def locate(self, ids: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Find the tokens of instances.
+
+        Parameters
+        ----------
+        ids
+            Instance ids, ``[n]``.
+
+        Returns
+        -------
+        file_index : int64[n]
+            Which file.
+        byte_offset : int64[n]
+            Where in it the instance's ``sequence_length * token_bytes`` bytes start.
+
+        Raises
+        ------
+        ConfigError
+            An id is not in ``[0, num_instances)``.
+        """
+        wanted = self._checked(ids)
+        files = np.searchsorted(self._file_ends, wanted, side="right")
+        before = self._file_ends - self._file_instances
+        return files, (wanted - before[files]) * (self.sequence_length * self.token_bytes)
+
+    def batch_of(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Tell which batch read each instance: the inverse of `instances`.
+
+        One pass over the permutation, however many ids.
+
+        Parameters
+        ----------
+        ids
+            Instance ids, ``[n]``; repeats are allowed.
+
+        Returns
+        -------
+        int64[n]
+            The 0-based batch, -1 for an instance of the unused tail.
+
+        Raises
+        ------
+        ConfigError
+            An id is not in ``[0, num_instances)``.
+        """
+        wanted = self._checked(ids)
+        known, back = np.unique(wanted, return_inverse=True)
+        positions = self._find(known)
+        segments = np.searchsorted(self._segment_starts, positions, side="right") - 1
+        first, size = np.array(self.batch_sizes, dtype=np.int64).T
+        batches = first[segments] + (positions - self._segment_starts[segments]) // size[segments]
+        return np.where(batches < self.num_batches, batches, -1)[back]
+
+    def fingerprint(self, names: Sequence[str], tokenizer: "TokenizerFields") -> str:
+        """Compute OLMo-core's fingerprint of the data set, to prove a reconstruction.
+
+        Parameters
+        ----------
+        names
+            The files' names, in order; folders before the last ``/`` do not count.
+        tokenizer
+            The fields of the run's tokenizer that the hash covers.
+
+        Returns
+        -------
+        str
+            Equal to ``NumpyFSLDataset.fingerprint``, the ``dataset_fingerprint`` which a released
+            checkpoint's loader state records.
+
+        Raises
+        ------
+        ConfigError
+            There is not one name for each file.
+        """
+        if len(names) != len(self.file_bytes):
+            raise ConfigError(
+                f"{len(self.file_bytes)} files need as many names",
+                where="names",
+                got=str(len(names)),
+                do="give one name for each file",
+            )
+        fields = {
+            "vocab_size": tokenizer.vocab_size,
+            "pad_token_id": tokenizer.pad_id,
+            "eos_token_id": tokenizer.eos_id,
+            "dtype": TOKEN_DTYPES[self.token_bytes],
+            "max_target_sequence_length": self.max_sequence_length,
+            "bos_token_id": tokenizer.bos_id,
+        }
+        text = "class=NumpyFSLDataset" + "".join(f"{k}={v}," for k, v in fields.items())
+        for name, size in zip(names, self.file_bytes, strict=True):
+            text += f"path={name.rsplit('/', 1)[-1]},size={size},"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @cached_property
+    def _permutation(self) -> npt.NDArray[np.uint32]:
+        return permutation(self.seed, self.epoch, self.num_instances, self.chunk)
+
+    @cached_property
+    def _file_instances(self) -> npt.NDArray[np.int64]:
+        span = self.chunk * self.sequence_length * self.token_bytes
+        return np.array(self.file_bytes, dtype=np.int64) // span * self.chunk
+
+    @cached_property
+    def _file_ends(self) -> npt.NDArray[np.int64]:
+        return np.cumsum(self._file_instances)
+
+    @cached_property
+    def _segment_starts(self) -> npt.NDArray[np.int64]:
+        """Position at which each entry of `batch_sizes` begins."""
+        first, size = np.array(self.batch_sizes, dtype=np.int64).T
+        return np.concatenate(([0], np.cumsum(np.diff(first) * size[:-1])))
+
+    def _position(self, batch: int) -> int:
+        segment = int(np.searchsorted([first for first, _ in self.batch_sizes], batch, "right")) - 1
+        first, size = self.batch_sizes[segment]
+        return int(self._segment_starts[segment]) + (batch - first) * size
+
+    def _find(self, known: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Positions of `known` (ascending, unique) in the permutation."""
+        sought = np.zeros(self.num_instances, dtype=np.bool_)
+        sought[known] = True
+        positions = np.empty(len(known), dtype=np.int64)
+        for start in range(0, self.num_instances, _SCAN):
+            part = self._permutation[start : start + _SCAN]
+            hits = np.flatnonzero(sought[part])
+            positions[np.searchsorted(known, part[hits])] = hits + start
+        return positions
+
+    def _checked(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        wanted = np.asarray(ids, dtype=np.int64)
+        outside = wanted[(wanted < 0) | (wanted >= self.num_instances)]
+        if outside.size:
+            raise ConfigError(
+                "no such instance",
+                where="instance",
+                got=str(int(outside[0])),
+                do=f"choose from [0, {self.num_instances})",
+            )
+        return wanted
+
+    def _check_extent(self) -> None:
+        if self.num_instances >= np.iinfo(np.uint32).max:
+            raise DataError(
+                "more instances than 32-bit ids can number",
+                where="files",
+                got=str(self.num_instances),
+                do="check the file sizes and the sequence length",
+            )
+        needed = int(self._segment_starts[-1])
+        if needed > self.num_instances:
+            raise ConfigError(
+                f"the batch size changes at batch {self.batch_sizes[-1][0]}, after the data end",
+                where="batch_tokens",
+                got=f"{self.num_instances} instances where {needed} are read before the change",
+                do="check the file sizes and the step map",
+            )
+
+
+def _check_lengths(length: int, longest: int | None, token_bytes: int, epoch: int) -> None:
+    if length < 1:
+        raise ConfigError(
+            "not a length", where="sequence_length", got=str(length), do="use 1 or more"
+        )
+    if longest is not None and (longest < length or longest % length):
+        raise ConfigError(
+            f"not a multiple of the sequence length {length}",
+            where="max_sequence_length",
+            got=str(longest),
+            do="give the run's own max_target_sequence_length",
+        )
+    if token_bytes not in TOKEN_DTYPES:
+        raise ConfigError(
+            "not a size of a token id",
+            where="token_bytes",
+            got=str(token_bytes),
+            do="use 1, 2 or 4",
+        )
+    if epoch < 1:
+        raise ConfigError("epochs count from 1", where="epoch", got=str(epoch), do="use 1 or more")
+
+
+def _batch_sizes(
+    batch_tokens: int | Sequence[tuple[int, int]], length: int
+) -> tuple[tuple[int, int], ...]:
+    pairs = ((0, batch_tokens),) if isinstance(batch_tokens, int) else tuple(batch_tokens)
+    firsts = [first for first, _ in pairs]
+    if not pairs or firsts[0] != 0 or firsts != sorted(set(firsts)):
+        raise ConfigError(
+            "batch sizes must begin at batch 0 and ascend",
+            where="batch_tokens",
+            got=str(firsts),
+            do="list (first_batch, batch_tokens) pairs in order",
+        )
+    for _, tokens in pairs:
+        if tokens < length or tokens % length:
+            raise ConfigError(
+                f"a batch is not a whole number of sequences of {length} tokens",
+                where="batch_tokens",
+                got=str(tokens),
+                do="give the global batch size in tokens",
+            )
+    return tuple((int(first), int(tokens) // length) for first, tokens in pairs)

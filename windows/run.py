@@ -1,0 +1,271 @@
+"""A pre-training run as configured, and its windows."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from windows.errors import ConfigError
+from windows.order import TOKEN_DTYPES, DataOrder
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataFile(_Frozen):
+    """One token file of a run.
+
+    Attributes
+    ----------
+    source
+        Which part of the training mix it is.
+    path
+        Where it lies: a path or a URL.
+    bytes
+        Its size.
+    """
+
+    source: str
+    path: str
+    bytes: Count
+
+
+class StepMapEntry(_Frozen):
+    """From `first_step` on, the batch read next at step ``s`` is ``first_batch + s - first_step``.
+
+    Attributes
+    ----------
+    first_step
+        The first step, counted as in the checkpoints' names, of which this holds.
+    first_batch
+        The 0-based batch that is read next at that step.
+    batch_tokens
+        Tokens of a batch from there on.
+    """
+
+    first_step: Count
+    first_batch: Count
+    batch_tokens: Positive
+
+
+class TokenizerFields(_Frozen):
+    """What the data order's fingerprint and the document bounds need of a tokenizer."""
+
+    vocab_size: Positive
+    eos_id: Count
+    pad_id: Count
+    bos_id: Count | None = None
+
+    @model_validator(mode="after")
+    def _ids_in_vocabulary(self) -> Self:
+        for name in ("eos_id", "pad_id", "bos_id"):
+            value = getattr(self, name)
+            if value is not None and value >= self.vocab_size:
+                raise ValueError(f"{name} {value} is not below vocab_size {self.vocab_size}")
+        return self
+
+
+class RunConfig(_Frozen):
+    """A pre-training run: its data order, its schedule, its checkpoints.
+
+    Attributes
+    ----------
+    name
+        The run's name in every table.
+    stage
+        The stage this data order belongs to, as in the checkpoints' names.
+    sequence_length, max_sequence_length
+        Tokens of an instance; the longest sequence planned for, as the run set it, or None.
+    token_bytes
+        Bytes of one token id: 1, 2 or 4.
+    seed, epoch
+        Of the data loader; epochs count from 1.
+    step_map
+        How checkpoint steps map to batches; more than one entry where the batch size changed, or
+        where step and batch index part (skipped or repeated batches).
+    tokenizer
+        Its ids.
+    files
+        The token files in the run's order, where they are not described by a manifest in `data`.
+    data
+        Folder of the token files with their ``manifest.json``, if they are local.
+    checkpoints
+        Folder of the checkpoints, if they are local.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    stage: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] = "stage1"
+    sequence_length: Positive
+    max_sequence_length: Positive | None = None
+    token_bytes: int = 4
+    seed: int
+    epoch: Positive = 1
+    step_map: Annotated[tuple[StepMapEntry, ...], Field(min_length=1)]
+    tokenizer: TokenizerFields
+    files: tuple[DataFile, ...] = ()
+    data: str | None = None
+    checkpoints: str | None = None
+
+    @model_validator(mode="after")
+    def _steps_ascend(self) -> Self:
+        if self.step_map[0].first_batch != 0:
+            raise ValueError("step_map must begin at first_batch 0")
+        if any(a.first_step >= b.first_step for a, b in pairwise(self.step_map)):
+            raise ValueError("step_map must ascend in first_step")
+        return self
+
+    @model_validator(mode="after")
+    def _ids_fit(self) -> Self:
+        if self.token_bytes not in TOKEN_DTYPES:
+            raise ValueError(f"token_bytes is {self.token_bytes}; use 1, 2 or 4")
+        if self.tokenizer.vocab_size > 256**self.token_bytes:
+            raise ValueError(f"vocab_size {self.tokenizer.vocab_size} needs ids of more bytes")
+        return self
+
+    def batch_of_step(self, step: int) -> int:
+        """Return the batch that is read next at checkpoint `step`.
+
+        Where the map does not jump, the checkpoint has consumed exactly the batches before it.
+
+        Raises
+        ------
+        ConfigError
+            The stage begins after `step`.
+        """
+        past = [entry for entry in self.step_map if entry.first_step <= step]
+        if not past:
+            raise ConfigError(
+                f"{self.stage} of run {self.name} begins at step {self.step_map[0].first_step}",
+                where="step",
+                got=str(step),
+                do="ask for a later step",
+            )
+        return past[-1].first_batch + step - past[-1].first_step
+
+    def last_step(self, num_batches: int) -> int:
+        """Return the step of the checkpoint that has consumed all `num_batches` batches."""
+        last = self.step_map[-1]
+        return last.first_step + num_batches - last.first_batch
+
+    def order(self, file_bytes: tuple[int, ...] | None = None) -> DataOrder:
+        """Rebuild the run's data order.
+
+        Parameters
+        ----------
+        file_bytes
+            Sizes of the token files in the run's order; by default those of `files`.
+
+        Raises
+        ------
+        ConfigError, DataError
+            As `DataOrder.from_sizes`.
+        """
+        sizes = [(entry.first_batch, entry.batch_tokens) for entry in self.step_map]
+        changes = [sizes[0], *(b for a, b in pairwise(sizes) if a[1] != b[1])]
+        return DataOrder.from_sizes(
+            tuple(file.bytes for file in self.files) if file_bytes is None else file_bytes,
+            sequence_length=self.sequence_length,
+            batch_tokens=changes,
+            seed=self.seed,
+            epoch=self.epoch,
+            max_sequence_length=self.max_sequence_length,
+            token_bytes=self.token_bytes,
+        )
+
+
+@dataclass(frozen=True)
+class Window:
+    """The training data consumed between two checkpoints.
+
+    Attributes
+    ----------
+    name
+        ``<stage>-<first_step>:<end_step>``.
+    first_step, end_step
+        The checkpoints at its ends.
+    first_batch, end_batch
+        The batches consumed, half-open.
+    tokens
+        Their tokens.
+    """
+
+    name: str
+    stage: str
+    first_step: int
+    end_step: int
+    first_batch: int
+    end_batch: int
+    tokens: int
+
+
+def window(run: RunConfig, order: DataOrder, first_step: int, end_step: int) -> Window:
+    """Describe the window between the checkpoints `first_step` and `end_step`.
+
+    Raises
+    ------
+    ConfigError
+        The range is empty, not within the run, or jumps over batches on its way.
+    """
+    _check_range(run, order, first_step, end_step)
+    first = run.batch_of_step(first_step)
+    end = run.batch_of_step(end_step - 1) + 1
+    if end - first != end_step - first_step:
+        raise ConfigError(
+            f"the step map of run {run.name} skips or repeats batches within the window",
+            where="steps",
+            got=f"{first_step}:{end_step}",
+            do="end one window and begin the next where the map jumps",
+        )
+    start, stop = order.positions(first, end)
+    return Window(
+        name=f"{run.stage}-{first_step}:{end_step}",
+        stage=run.stage,
+        first_step=first_step,
+        end_step=end_step,
+        first_batch=first,
+        end_batch=end,
+        tokens=(stop - start) * run.sequence_length,
+    )
+
+
+def tile(
+    run: RunConfig, order: DataOrder, first_step: int, end_step: int, every: int
+) -> list[Window]:
+    """Cut steps ``[first_step, end_step)`` into windows of `every` steps.
+
+    Returns
+    -------
+    list of Window
+        In order, each beginning where the one before it ends; the last is shorter where `every`
+        does not divide the range.
+
+    Raises
+    ------
+    ConfigError
+        `every` is not positive, the range is empty or not within the run, or a window jumps.
+    """
+    if every < 1:
+        raise ConfigError(
+            "a window needs a step", where="every", got=str(every), do="use 1 or more"
+        )
+    _check_range(run, order, first_step, end_step)
+    return [
+        window(run, order, start, min(start + every, end_step))
+        for start in range(first_step, end_step, every)
+    ]
+
+
+def _check_range(run: RunConfig, order: DataOrder, first_step: int, end_step: int) -> None:
+    begin, last = run.step_map[0].first_step, run.last_step(order.num_batches)
+    if not begin <= first_step < end_step <= last:
+        raise ConfigError(
+            f"no window of run {run.name}, whose {run.stage} ends at step {last}",
+            where="steps",
+            got=f"{first_step}:{end_step}",
+            do=f"choose a range within {begin}:{last}",
+        )
