@@ -1,0 +1,142 @@
+"""Changes between adjacent checkpoints, with errors clustered by demo seed.
+
+Two effects of a window are estimated side by side.
+
+*Delta*, level after minus level before, is the plain change. It is contaminated by the level the
+window started from: a series that returns towards its mean falls after every rise, so a delta
+blames a window for the rebound from its predecessor's data.
+
+*Innovation* removes that. Level after is regressed on level before by ordinary least squares over
+the windows of the series, ``after = c + phi * before + innovation``, and the innovation is the
+residual: what the window did beyond what the average window of this run does from the same level.
+
+What is conditional on what:
+
+* both are conditional on the checkpoints as they are. Errors speak of other demo seeds (and of the
+  items that come with them), not of other training runs or other orders of the same data; whether a
+  window's *data* did it is the transfer check's question (:mod:`scoring.transfer`);
+* the innovation's error is also conditional on the fitted c and phi, which all windows share;
+* an innovation is relative. Over the windows its mean is zero and it is uncorrelated with level
+  before, by construction: a drift that all windows share goes into c, not into any window.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy import stats
+
+from scoring.moderation import moderate
+from scoring.series import SeedSeries
+from windows.errors import DataError
+
+MIN_WINDOWS = 6
+
+
+@dataclass(frozen=True)
+class LevelRegression:
+    """``level after = intercept + persistence * level before + innovation``."""
+
+    intercept: float
+    persistence: float
+
+
+def level_regression(series: SeedSeries) -> LevelRegression:
+    """Fit the regression of level after on level before over the windows of a series.
+
+    The persistence of a series whose level never moves is 0.
+
+    Raises
+    ------
+    DataError
+        If the series has fewer than six windows.
+    """
+    level = series.level
+    before, after = level[:-1], level[1:]
+    if len(before) < MIN_WINDOWS:
+        raise DataError(
+            f"level adjustment needs at least {MIN_WINDOWS} windows",
+            where=f"series of {series.task}",
+            got=f"{len(before)} windows from {len(level)} checkpoints",
+            do="score more checkpoints",
+        )
+    centred = before - before.mean()
+    spread = float(centred @ centred)
+    persistence = float(centred @ after) / spread if spread > 0 else 0.0
+    return LevelRegression(float(after.mean() - persistence * before.mean()), persistence)
+
+
+def delta_table(series: SeedSeries) -> pl.DataFrame:
+    """One row per pair of adjacent checkpoints.
+
+    Columns: `first_step`, `end_step` i64; `level_before`; `delta`, `delta_se`, `delta_df`,
+    `p_delta`; `innovation`, `se`, `df`, `p` (all f64). Standard errors are the standard deviation
+    over demo seeds divided by the square root of their number, after the variances of all windows
+    were moderated (:func:`scoring.moderation.moderate`), which also gives the degrees of freedom; p
+    values are two-sided, of no change (`p_delta`) and of no innovation (`p`).
+
+    For the innovation's variance each seed's own mean over time is removed first: a seed that
+    scores higher at every checkpoint is absorbed by the intercept and is no error of any window. In
+    the delta it cancels by itself.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than six windows or fewer than two demo seeds.
+    """
+    if len(series.seeds) < 2:
+        raise DataError(
+            "an error by demo seed needs at least two of them",
+            where=f"series of {series.task}",
+            got=f"{len(series.seeds)} demo seed",
+            do="raise suite.demo_seeds",
+        )
+    fit = level_regression(series)
+    before, after = series.values[:-1], series.values[1:]
+    delta = after - before
+    innovation = after - fit.intercept - fit.persistence * before
+    delta_mean, innovation_mean = delta.mean(axis=1), innovation.mean(axis=1)
+    delta_se, delta_df = _moderated_se(delta.var(axis=1, ddof=1), delta.shape[1])
+    se, df = _moderated_se(_variance_without_offsets(innovation), delta.shape[1])
+    return pl.DataFrame(
+        {
+            "first_step": series.steps[:-1],
+            "end_step": series.steps[1:],
+            "level_before": before.mean(axis=1),
+            "delta": delta_mean,
+            "delta_se": delta_se,
+            "delta_df": np.full(len(delta), delta_df),
+            "p_delta": two_sided_p(delta_mean, delta_se, delta_df),
+            "innovation": innovation_mean,
+            "se": se,
+            "df": np.full(len(delta), df),
+            "p": two_sided_p(innovation_mean, se, df),
+        }
+    )
+
+
+def two_sided_p(
+    effect: NDArray[np.float64], se: NDArray[np.float64], df: float
+) -> NDArray[np.float64]:
+    """Test for no effect by Student's t; an errorless effect has p 0, none at all 1."""
+    size = np.abs(effect)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(size > 0, size / se, 0.0)
+    p: NDArray[np.float64] = 2 * stats.t.sf(t, df)
+    return p
+
+
+def _moderated_se(variances: NDArray[np.float64], seeds: int) -> tuple[NDArray[np.float64], float]:
+    moderated = moderate(variances, seeds - 1)
+    return np.sqrt(moderated.variances / seeds), moderated.df
+
+
+def _variance_without_offsets(innovation: NDArray[np.float64]) -> NDArray[np.float64]:
+    windows, seeds = innovation.shape
+    centred = innovation - innovation.mean(axis=0)
+    centred = centred - centred.mean(axis=1, keepdims=True)
+    # Double centring leaves (W - 1)(S - 1) degrees of freedom, shared by W windows.
+    scale = windows / (windows - 1) / (seeds - 1)
+    variance: NDArray[np.float64] = (centred**2).sum(axis=1) * scale
+    return variance

@@ -1,0 +1,51 @@
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from scoring.hops import equivalence_p, false_discovery, hop_table
+
+
+def table(delta: list[float], se: list[float], df: float = 30.0) -> pl.DataFrame:
+    effect, error = np.array(delta), np.array(se)
+    p = 2 * stats.t.sf(np.abs(effect) / error, df)
+    return pl.DataFrame(
+        {"delta": effect, "delta_se": error, "delta_df": np.full(len(effect), df), "p_delta": p}
+    )
+
+
+def test_the_four_verdicts() -> None:
+    deltas = table([0.3, -0.3, 0.0, 0.04, 0.3], [0.02, 0.02, 0.01, 0.005, 0.2])
+    hops = hop_table(deltas, alpha=0.05, minimum=0.05)
+    # The fourth is significant and too small to matter: equivalence says so.
+    assert hops["hop"].to_list() == ["up", "down", "none", "none", "undecided"]
+    assert hops["q"][3] < 0.05
+
+
+def test_q_by_hand() -> None:
+    p = np.array([0.01, 0.04, 0.03, 0.5])
+    np.testing.assert_allclose(false_discovery(p), [0.04, 0.16 / 3, 0.16 / 3, 0.5])
+    harmonic = 1 + 1 / 2 + 1 / 3 + 1 / 4
+    np.testing.assert_allclose(false_discovery(p, method="fdr_by")[0], 0.04 * harmonic)
+
+
+@given(
+    effect=st.floats(-0.2, 0.2),
+    se=st.floats(1e-4, 0.2),
+    df=st.floats(2, 100),
+    minimum=st.floats(0, 0.2),
+)
+def test_equivalence_is_the_interval_inside(
+    effect: float, se: float, df: float, minimum: float
+) -> None:
+    p = equivalence_p(np.array([effect]), np.array([se]), np.array([df]), minimum)[0]
+    half = stats.t.isf(0.05, df) * se
+    inside = -minimum < effect - half and effect + half < minimum
+    assert (p < 0.05) == inside or p == pytest.approx(0.05)
+
+
+def test_equivalence_without_error() -> None:
+    p = equivalence_p(np.array([0.01, 0.05, 0.1]), np.zeros(3), np.full(3, 5.0), 0.05)
+    np.testing.assert_array_equal(p, [0.0, 1.0, 1.0])

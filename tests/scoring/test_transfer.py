@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from scoring.transfer import rank_interval, spearman, transfer_verdict, windows_needed
+from windows.errors import DataError
+
+
+def replays(rho: float, *, windows: int = 40, shuffles: int = 2, seed: int = 0, noise: float = 0.1):
+    """Strengths, and effects whose mean ranks correlate with them at about `rho`."""
+    rng = np.random.default_rng(seed)
+    strength = rng.standard_normal(windows)
+    mean = rho * strength + np.sqrt(1 - rho**2) * rng.standard_normal(windows)
+    return strength, mean[:, None] + noise * rng.standard_normal((windows, shuffles))
+
+
+def test_planted_transfer_is_found() -> None:
+    found = transfer_verdict(*replays(0.9), seed=0)
+    assert found.verdict == "transferable"
+    assert found.lo > 0.3
+    assert found.p == pytest.approx(1e-4)
+    assert found.reliability is not None and found.reliability > 0.9
+    assert (found.windows, found.shuffles) == (40, 2)
+    assert "The labels transfer" in found.sentence and f"{found.rho:.2f}" in found.sentence
+
+
+def test_labels_that_do_not_transfer_are_refused_even_when_above_zero() -> None:
+    strength, effects = replays(0.4, seed=3)
+    found = transfer_verdict(strength, effects, seed=0)
+    assert found.p < 0.05
+    assert found.lo < 0.3
+    assert found.verdict == "not-transferable"
+
+
+def test_rho_is_scipys_with_ties() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 4, 30).astype(float), rng.integers(0, 4, 30).astype(float)
+    assert spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic)
+    found = transfer_verdict(x, y[:, None], seed=0)
+    assert found.rho == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert found.reliability is None
+
+
+def test_too_few_windows_are_underpowered_and_the_number_needed_is_named() -> None:
+    needed = windows_needed(0.65, 0.3, 0.95)
+    found = transfer_verdict(*replays(0.5, windows=needed - 1, seed=4), seed=0)
+    assert found.verdict == "underpowered"
+    assert f"at least {needed}" in found.sentence
+    assert transfer_verdict(*replays(0.0, windows=needed), seed=0).verdict == "not-transferable"
+
+
+def test_windows_needed_is_the_smallest() -> None:
+    n = windows_needed(0.65, 0.3, 0.95)
+    assert rank_interval(0.65, n, 0.9)[0] > 0.3
+    assert rank_interval(0.65, n - 1, 0.9)[0] <= 0.3
+    with pytest.raises(DataError, match="threshold"):
+        windows_needed(0.65, 0.7, 0.95)
+
+
+@pytest.mark.parametrize("windows", [1, 3, 40])
+def test_constant_or_tiny_input_is_no_transfer(windows: int) -> None:
+    found = transfer_verdict(np.ones(windows), np.ones((windows, 2)), seed=0)
+    assert found.verdict == ("not-transferable" if windows == 40 else "underpowered")
+    assert (found.rho, found.lo, found.hi, found.p) == (0.0, -1.0, 1.0, 1.0)
+    assert "cannot be ranked" in found.sentence
+
+
+def test_perfect_agreement() -> None:
+    strength = np.arange(40.0)
+    found = transfer_verdict(strength, np.stack([strength, strength], axis=1), seed=0)
+    assert found.verdict == "transferable"
+    assert found.rho == found.hi == found.reliability == 1.0
+
+
+def test_bad_input_is_refused() -> None:
+    with pytest.raises(DataError, match="shapes"):
+        transfer_verdict(np.ones(3), np.ones((4, 2)), seed=0)
+    with pytest.raises(DataError, match="not finite"):
+        transfer_verdict(np.ones(3), np.full((3, 2), np.nan), seed=0)
+
+
+@given(seed=st.integers(0, 1000), scale=st.floats(0.1, 10), shift=st.floats(-3, 3))
+def test_only_the_ranks_of_strength_matter(seed: int, scale: float, shift: float) -> None:
+    strength, effects = replays(0.6, windows=20, seed=seed)
+    plain = spearman(strength, effects.mean(axis=1))
+    assert (
+        spearman(np.exp(strength * scale) + shift, effects.mean(axis=1))
+        == pytest.approx(plain, abs=1e-12)
+        or len(np.unique(np.exp(strength * scale) + shift)) < 20
+    )
+    assert spearman(-strength, effects.mean(axis=1)) == pytest.approx(-plain)
