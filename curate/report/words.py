@@ -1,0 +1,105 @@
+"""How numbers are written and what is said about them, the same on every surface."""
+
+from curate.report.data import LABELS, ReportData, Transfer, finite
+
+MISSING = "–"
+LETTERS = {"pattern": "P", "generalization": "G", "neutral": "N", "undecided": "U"}
+SHAPES = {"pattern": "down", "generalization": "up", "neutral": "square", "undecided": "circle"}
+
+HEADLINES = {
+    "controlled": "Controlled: data selected by the labels set the mode and held it.",
+    "shifted": "Shifted: data selected by the labels moved the mode, but did not hold it.",
+    "stabilized-only": "Stabilized only: the selected data made the mode steadier, but the arms "
+    "do not lie apart.",
+    "no-effect": "No effect: arms trained on selected data could not be told apart.",
+    "underpowered": "Underpowered: too few runs to say whether the selected data did anything.",
+    "labels-do-not-transfer": "The labels do not transfer: what a window did in the run is not "
+    "reproduced by training on its data in another order.",
+}
+NO_CLAIM = (
+    "The labels of this study describe the run, not its documents, so nothing is claimed about "
+    "what training on selected windows does."
+)
+
+
+def decimal(value: float | None, digits: int = 2, *, signed: bool = False) -> str:
+    """Return a number with a real minus sign, a dash where there is none."""
+    known = finite(value)
+    if known is None:
+        return MISSING
+    shown = f"{known:+.{digits}f}" if signed else f"{known:.{digits}f}"
+    if not shown.strip("+-0."):
+        shown = shown.lstrip("+-")
+    return shown.replace("-", "−")
+
+
+def interval(lo: float | None, hi: float | None, digits: int = 2) -> str:
+    """Return "[lo, hi]", a dash where an end is missing."""
+    if finite(lo) is None or finite(hi) is None:
+        return MISSING
+    return f"[{decimal(lo, digits)}, {decimal(hi, digits)}]"
+
+
+def probability(value: float | None) -> str:
+    """Return a p or q value to three places, never a bare zero."""
+    known = finite(value)
+    if known is None:
+        return MISSING
+    return "< 0.001" if known < 0.001 else f"{known:.3f}"
+
+
+def count(value: int) -> str:
+    """Return an integer, thousands apart."""
+    return f"{value:,}"
+
+
+def short_count(value: float) -> str:
+    """Return a count to three figures with k, M, B or T (powers of ten)."""
+    for unit, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.3g}"
+
+
+def headline(data: ReportData) -> str:
+    """Return the study's outcome so far, in one sentence."""
+    if data.transfers is False:
+        return _transfer_headline(data.transfer)
+    if data.verdict is not None:
+        return HEADLINES[data.verdict.name]
+    if data.transfer is not None:
+        return _transfer_headline(data.transfer)
+    return f"{_labels_sentence(data)[:-1]}; whether the labels transfer was not checked."
+
+
+def basis(data: ReportData) -> list[str]:
+    """Return the sentences that say what the headline rests on."""
+    said = list(data.verdict.sentences) if data.verdict else []
+    if data.transfer is not None and data.transfer.sentence not in said:
+        said.append(data.transfer.sentence)
+    if data.transfers is False:
+        said.append(NO_CLAIM)
+    elif data.verdict is not None and data.transfer is None:
+        said.append("Whether the labels transfer was not checked.")
+    labelled = _labels_sentence(data)
+    return [*said, labelled] if labelled[:-1] not in headline(data) else said
+
+
+def _transfer_headline(transfer: Transfer | None) -> str:
+    verdict = transfer.verdict if transfer else "underpowered"
+    return {
+        "transferable": "The labels transfer: training on a window's data in another order "
+        "reproduces what its label says.",
+        "not-transferable": HEADLINES["labels-do-not-transfer"],
+        "underpowered": "Whether the labels transfer cannot be told: the check is underpowered.",
+    }[verdict]
+
+
+def _labels_sentence(data: ReportData) -> str:
+    counts = data.label_counts(data.primary_task)
+    hops = sum(1 for window in data.windows if (on := window.on(data.primary_task)) and on.hop)
+    shares = ", ".join(f"{counts[name]} {name}" for name in LABELS)
+    return (
+        f"{len(data.windows)} windows of {data.study.run} on {data.primary_task}: "
+        f"{shares}; {hops} hops."
+    )
