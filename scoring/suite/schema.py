@@ -1,10 +1,10 @@
 """What a test of the suite is made of: items, and the blocks of items that share demonstrations."""
 
-import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
+
+from windows.identity import content_id
 
 Split = Literal["label", "verify"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -35,8 +35,7 @@ class Item:
     def of(cls, prompt: str, right: str, rivals: Iterable[str]) -> "Item":
         """Build an item and derive its id from its content."""
         wrong = tuple(rivals)
-        content = json.dumps([prompt, right, wrong], ensure_ascii=False)
-        return cls(hashlib.sha256(content.encode()).hexdigest()[:16], prompt, right, wrong)
+        return cls(content_id([prompt, right, wrong])[:16], prompt, right, wrong)
 
 
 @dataclass(frozen=True, slots=True)
