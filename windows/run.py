@@ -1,5 +1,6 @@
 """A pre-training run as configured, and its windows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Self
@@ -98,7 +99,7 @@ class RunConfig(_Frozen):
         Folder of the checkpoints, if they are local.
     """
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]*$")]
     stage: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] = "stage1"
     sequence_length: Positive
     max_sequence_length: Positive | None = None
@@ -120,6 +121,16 @@ class RunConfig(_Frozen):
         return self
 
     @model_validator(mode="after")
+    def _lengths_divide(self) -> Self:
+        length = self.sequence_length
+        if (self.max_sequence_length or length) % length:
+            raise ValueError(f"max_sequence_length is no multiple of sequence_length {length}")
+        for entry in self.step_map:
+            if entry.batch_tokens % length:
+                raise ValueError(f"batch_tokens is no multiple of sequence_length {length}")
+        return self
+
+    @model_validator(mode="after")
     def _ids_fit(self) -> Self:
         if self.token_bytes not in TOKEN_DTYPES:
             raise ValueError(f"token_bytes is {self.token_bytes}; use 1, 2 or 4")
@@ -137,22 +148,25 @@ class RunConfig(_Frozen):
         ConfigError
             The stage begins after `step`.
         """
-        past = [entry for entry in self.step_map if entry.first_step <= step]
-        if not past:
-            raise ConfigError(
-                f"{self.stage} of run {self.name} begins at step {self.step_map[0].first_step}",
-                where="step",
-                got=str(step),
-                do="ask for a later step",
-            )
-        return past[-1].first_batch + step - past[-1].first_step
+        entry = self._entry(step)
+        return entry.first_batch + step - entry.first_step
+
+    def instances_per_batch(self, step: int) -> int:
+        """Return how many instances the batch holds that is read next at checkpoint `step`.
+
+        Raises
+        ------
+        ConfigError
+            The stage begins after `step`.
+        """
+        return self._entry(step).batch_tokens // self.sequence_length
 
     def last_step(self, num_batches: int) -> int:
         """Return the step of the checkpoint that has consumed all `num_batches` batches."""
         last = self.step_map[-1]
         return last.first_step + num_batches - last.first_batch
 
-    def order(self, file_bytes: tuple[int, ...] | None = None) -> DataOrder:
+    def order(self, file_bytes: Sequence[int] | None = None) -> DataOrder:
         """Rebuild the run's data order.
 
         Parameters
@@ -176,6 +190,17 @@ class RunConfig(_Frozen):
             max_sequence_length=self.max_sequence_length,
             token_bytes=self.token_bytes,
         )
+
+    def _entry(self, step: int) -> StepMapEntry:
+        past = [entry for entry in self.step_map if entry.first_step <= step]
+        if not past:
+            raise ConfigError(
+                f"{self.stage} of run {self.name} begins at step {self.step_map[0].first_step}",
+                where="step",
+                got=str(step),
+                do="ask for a later step",
+            )
+        return past[-1]
 
 
 @dataclass(frozen=True)

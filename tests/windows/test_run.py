@@ -105,6 +105,7 @@ def test_a_changed_batch_size_reaches_the_order():
         ]
     )
     assert run.order((400,)).batch_sizes == ((0, 2), (3, 4))
+    assert [run.instances_per_batch(step) for step in (0, 2, 3, 4)] == [2, 2, 4, 4]
 
 
 def test_sizes_come_from_the_files_unless_given():
@@ -122,6 +123,9 @@ def test_sizes_come_from_the_files_unless_given():
         ({"step_map": []}, "at least 1 item"),
         ({"step_map": [{"first_step": 0, "first_batch": 1, "batch_tokens": 8}]}, "first_batch 0"),
         ({"step_map": [{"first_step": 0, "first_batch": 0, "batch_tokens": 8}] * 2}, "ascend"),
+        ({"max_sequence_length": 6}, "max_sequence_length is no multiple"),
+        ({"sequence_length": 3}, "batch_tokens is no multiple"),
+        ({"name": "a,b"}, "should match pattern"),
         ({"sequence_lenght": 4}, "Extra inputs"),
         ({"epoch": 0}, "greater than or equal to 1"),
     ],
