@@ -15,11 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from scoring.encoding import Boundary, encode_spans
-from scoring.trie import Pack, ScoringPlan, make_plan
+from scoring.encoding import Boundary
+from scoring.trie import Pack, ScoringPlan, plan_scoring
 from windows.errors import ConfigError, DataError
-
-LOGITS_IN_MEMORY = 2**26
 
 
 class SpanScore(NamedTuple):
@@ -37,42 +35,6 @@ class PairScores:
 
     logprob: npt.NDArray[np.float64]
     mean_p: npt.NDArray[np.float64]
-
-
-def plan_scoring(
-    tokenizer: Any,
-    prompts: Sequence[str],
-    candidates: Sequence[Sequence[str]],
-    *,
-    terminators: Sequence[str] | None = None,
-    token_budget: int = 1024,
-) -> ScoringPlan:
-    """Encode and pack, once for any number of checkpoints with this tokenizer.
-
-    Parameters
-    ----------
-    tokenizer
-        A tokenizer of transformers.
-    prompts, candidates
-        As in `PrefixScorer.score`.
-    terminators
-        For each prompt the suffix of its candidates that their mean probability leaves out.
-    token_budget
-        The most unique tokens of one forward.
-
-    Raises
-    ------
-    DataError
-        If a prompt or a candidate has no token.
-    ConfigError
-        If the token budget is not positive.
-    """
-    if token_budget < 1:
-        raise ConfigError("a forward needs tokens", where="token_budget", got=str(token_budget))
-    endings = [""] * len(prompts) if terminators is None else terminators
-    spans = encode_spans(tokenizer, prompts, candidates, endings)
-    max_reads = max(16, LOGITS_IN_MEMORY // len(tokenizer))
-    return make_plan(spans, token_budget=token_budget, max_reads=max_reads)
 
 
 class PrefixScorer:

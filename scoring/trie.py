@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from scoring.encoding import Boundary, Span
+from scoring.encoding import Boundary, Span, encode_spans
+from windows.errors import ConfigError
 
 Ints = npt.NDArray[np.int64]
+LOGITS_IN_MEMORY = 2**26
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +79,42 @@ class ScoringPlan:
     def tokens_read(self) -> int:
         """How many tokens the forwards of this plan read together."""
         return sum(len(pack.tokens) for pack in self.packs)
+
+
+def plan_scoring(
+    tokenizer: Any,
+    prompts: Sequence[str],
+    candidates: Sequence[Sequence[str]],
+    *,
+    terminators: Sequence[str] | None = None,
+    token_budget: int = 1024,
+) -> ScoringPlan:
+    """Encode and pack, once for any number of checkpoints with this tokenizer.
+
+    Parameters
+    ----------
+    tokenizer
+        A tokenizer of transformers.
+    prompts, candidates
+        As in `PrefixScorer.score`.
+    terminators
+        For each prompt the suffix of its candidates that their mean probability leaves out.
+    token_budget
+        The most unique tokens of one forward.
+
+    Raises
+    ------
+    DataError
+        If a prompt or a candidate has no token.
+    ConfigError
+        If the token budget is not positive.
+    """
+    if token_budget < 1:
+        raise ConfigError("a forward needs tokens", where="token_budget", got=str(token_budget))
+    endings = [""] * len(prompts) if terminators is None else terminators
+    spans = encode_spans(tokenizer, prompts, candidates, endings)
+    max_reads = max(16, LOGITS_IN_MEMORY // len(tokenizer))
+    return make_plan(spans, token_budget=token_budget, max_reads=max_reads)
 
 
 def make_plan(spans: Sequence[Sequence[Span]], *, token_budget: int, max_reads: int) -> ScoringPlan:

@@ -21,7 +21,8 @@ from transformers import (
 )
 
 from scoring.encoding import encode_spans
-from scoring.engine import PrefixScorer, plan_scoring
+from scoring.engine import PrefixScorer
+from scoring.trie import plan_scoring
 from windows.errors import ConfigError, ModehopError
 
 VOCABULARY = 31
