@@ -1,5 +1,7 @@
 """The store: identity, reuse, what an artefact may hold, and what checking one finds."""
 
+import contextlib
+import errno
 import json
 import subprocess
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from windows.errors import ConfigError, StoreError
+from windows.files import write_atomic
 from windows.store import Artefact, Recipe, Store, verify
 
 CONFIG = {"seed": 1, "windows": {"every": 16}}
@@ -245,3 +248,33 @@ def test_a_damaged_record_is_refused_in_one_line(store: Store, built: Artefact) 
     (built.path / "record.json").write_text("{")
     with pytest.raises(StoreError, match="cannot be read"):
         store.find(recipe())
+
+
+def test_a_full_disk_comes_out_unchanged_and_leaves_no_record(small_disk: Path) -> None:
+    store = Store(small_disk / "out")
+
+    def fill(part: Path) -> None:
+        write_atomic(part / "small", b"kept for the next attempt")
+        write_atomic(part / "large", bytes(2_000_000))
+
+    with pytest.raises(OSError) as full:
+        store.build(recipe(), fill, config=CONFIG)
+    assert full.value.errno == errno.ENOSPC and type(full.value) is OSError
+    assert store.list() == []
+    assert [path.name for path in small_disk.rglob("*") if path.is_file()] == ["small"]
+
+
+def test_a_disk_that_fills_while_the_record_is_written_leaves_no_artefact(small_disk: Path) -> None:
+    store = Store(small_disk / "out")
+
+    def fill(part: Path) -> None:
+        with (part / "ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+
+    with pytest.raises(OSError) as full:
+        store.build(recipe(), fill, config=CONFIG)
+    assert full.value.errno == errno.ENOSPC
+    assert store.list() == []
+    artefact, _ = store.build(recipe(), lambda part: (part / "ballast").unlink(), config=CONFIG)
+    assert verify(artefact.path) == []
