@@ -8,6 +8,25 @@ strength is compared with the mean effect over the orders.
 The decision is on a lower bound, not on "above zero": sampling noise in the composition of i.i.d.
 windows carries a little real effect.
 
+The bound is a BCa bootstrap over windows. It was chosen by simulation (40 windows, 6,000 replicates
+a cell, 999 resamples; simulation error 0.003) over Fisher's z with the variance of Bonett and
+Wright (2000) or of Fieller et al. (1957). Share of one-sided 95 % lower bounds below the true rank
+correlation, for normal pairs and for pairs from a bivariate t with three degrees of freedom:
+
+===========  ==========================  ==========================
+             normal pairs, rho =         heavy-tailed pairs, rho =
+             0.10   0.30   0.50   0.65   0.09   0.29   0.48   0.63
+===========  ==========================  ==========================
+BCa          0.955  0.956  0.950  0.948  0.954  0.954  0.937  0.930
+Bonett-W.    0.956  0.957  0.963  0.965  0.935  0.944  0.929  0.929
+Fieller      0.955  0.951  0.949  0.947  0.935  0.938  0.915  0.908
+===========  ==========================  ==========================
+
+With a true value of 0.65 (0.63) its bound exceeds 0.3 in 83 % (67 %) of the samples. It covers as
+well with 12 and 20 windows (0.94-0.95 at 0.3). The windows are taken as exchangeable: where both
+strength and effect drift from window to window (AR(1), 0.5 in both) it covers 91 %, and exceeds 0.3
+in 8.5 % of samples whose true value is 0.3, in 0.25 % where it is 0 (2,000 replicates).
+
 ====================  =============================================================================
 ``transferable``      the one-sided lower bound of rho exceeds the threshold
 ``underpowered``      it does not, and with so few windows not even rho = 0.65 would have
@@ -15,6 +34,7 @@ windows carries a little real effect.
 ====================  =============================================================================
 """
 
+import warnings
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
@@ -30,7 +50,7 @@ Verdict = Literal["transferable", "not-transferable", "underpowered"]
 EXPECTED_RHO = 0.65
 """The rank correlation a planted run was seen to reach; what a fair check must be able to show."""
 
-_PERMUTATIONS = 9_999
+_RESAMPLES = 9_999
 
 
 @dataclass(frozen=True)
@@ -92,7 +112,7 @@ def transfer_verdict(
     confidence
         Of the one-sided bound and of the two-sided interval.
     seed
-        Of the permutation test.
+        Of the bootstrap and of the permutation test.
 
     Raises
     ------
@@ -104,8 +124,7 @@ def transfer_verdict(
     mean = effects.mean(axis=1)
     rho = spearman(strength, mean)
     defined = windows > 3 and min(np.ptp(strength), np.ptp(mean)) > 0
-    lo, _ = rank_interval(rho, windows, 2 * confidence - 1) if defined else (-1.0, 1.0)
-    _, hi = rank_interval(rho, windows, confidence) if defined else (-1.0, 1.0)
+    lo, hi = _bounds(strength, mean, confidence, seed) if defined else (-1.0, 1.0)
     needed = windows_needed(EXPECTED_RHO, threshold, confidence)
     verdict: Verdict = "not-transferable"
     if lo > threshold:
@@ -130,19 +149,18 @@ def transfer_verdict(
 
 def spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
     """Spearman's rank correlation with average ranks for ties; 0 where one side is constant."""
-    a, b = _centred_ranks(x), _centred_ranks(y)
-    scale = float(np.sqrt((a @ a) * (b @ b)))
-    return float(np.clip(a @ b / scale, -1.0, 1.0)) if scale > 0 else 0.0
+    return float(_rank_correlation(x, y))
 
 
 def rank_interval(rho: float, n: int, confidence: float) -> tuple[float, float]:
-    """Two-sided interval of a Spearman correlation of n > 3 pairs.
+    """Two-sided interval of a Spearman correlation of n > 3 pairs, from the correlation alone.
 
     Fisher's z with the variance (1 + rho^2 / 2) / (n - 3) of Bonett and Wright (2000),
-    Psychometrika 65(1), 23-28.
+    Psychometrika 65(1), 23-28: for planning, and where a bootstrap is degenerate. A perfect
+    correlation, whose z is infinite, is taken as one swap of neighbouring ranks short of it.
     """
-    if abs(rho) >= 1:
-        return rho, rho
+    nearest = 1 - 12 / (n * (n**2 - 1))
+    rho = float(np.clip(rho, -nearest, nearest))
     half = stats.norm.isf((1 - confidence) / 2) * np.sqrt((1 + rho**2 / 2) / (n - 3))
     z = np.arctanh(rho)
     return float(np.tanh(z - half)), float(np.tanh(z + half))
@@ -150,6 +168,8 @@ def rank_interval(rho: float, n: int, confidence: float) -> tuple[float, float]:
 
 def windows_needed(rho: float, threshold: float, confidence: float) -> int:
     """Smallest number of windows at which an observed `rho` puts its lower bound above `threshold`.
+
+    By :func:`rank_interval`, which needs no data.
 
     Raises
     ------
@@ -194,9 +214,55 @@ def _checked(
     return strength, effects
 
 
-def _centred_ranks(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    ranks: NDArray[np.float64] = stats.rankdata(x) - (len(x) + 1) / 2
+def _centred_ranks(x: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    ranks: NDArray[np.float64] = stats.rankdata(x, axis=axis) - (x.shape[axis] + 1) / 2
     return ranks
+
+
+def _rank_correlation(
+    x: NDArray[np.float64], y: NDArray[np.float64], axis: int = -1
+) -> NDArray[np.float64]:
+    a, b = _centred_ranks(x, axis), _centred_ranks(y, axis)
+    scale = np.sqrt((a * a).sum(axis=axis) * (b * b).sum(axis=axis))
+    # A resample in which one side is constant says nothing: 0, not a division by zero.
+    value = (a * b).sum(axis=axis) / np.where(scale > 0, scale, 1.0)
+    rho: NDArray[np.float64] = np.clip(value, -1.0, 1.0)
+    return rho
+
+
+def _bounds(
+    x: NDArray[np.float64], y: NDArray[np.float64], confidence: float, seed: int
+) -> tuple[float, float]:
+    """One-sided lower bound and two-sided upper end, by BCa bootstrap over windows."""
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        resampled = stats.bootstrap(
+            (x, y),
+            _rank_correlation,
+            paired=True,
+            vectorized=True,
+            n_resamples=_RESAMPLES,
+            confidence_level=2 * confidence - 1,
+            method="BCa",
+            rng=np.random.default_rng(seed),
+        )
+        two_sided = stats.bootstrap(
+            (x, y),
+            _rank_correlation,
+            paired=True,
+            vectorized=True,
+            n_resamples=0,
+            bootstrap_result=resampled,
+            confidence_level=confidence,
+            method="BCa",
+        )
+    lo, hi = resampled.confidence_interval.low, two_sided.confidence_interval.high
+    if np.isfinite(lo) and np.isfinite(hi):
+        return float(lo), float(hi)
+    rho = spearman(x, y)
+    return rank_interval(rho, len(x), 2 * confidence - 1)[0], rank_interval(
+        rho, len(x), confidence
+    )[1]
 
 
 def _reliability(effects: NDArray[np.float64]) -> float | None:
@@ -216,7 +282,7 @@ def _permutation_p(x: NDArray[np.float64], y: NDArray[np.float64], seed: int) ->
         covariance,
         permutation_type="pairings",
         alternative="greater",
-        n_resamples=_PERMUTATIONS,
+        n_resamples=_RESAMPLES,
         vectorized=True,
         rng=np.random.default_rng(seed),
     )
