@@ -23,9 +23,15 @@ def imports(tree: ast.Module) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom):
             base = "." * node.level + (node.module or "")
             yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
-        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            if ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
-                yield node.lineno, str(node.args[0].value)
+        elif isinstance(node, ast.Call):
+            yield from ((node.lineno, name) for name in named_in_call(node))
+
+
+def named_in_call(node: ast.Call) -> list[str]:
+    """The module that `importlib.import_module("a.b")` or `__import__("a.b")` names."""
+    if ast.unparse(node.func).split(".")[-1] not in ("import_module", "__import__"):
+        return []
+    return [argument.value for argument in node.args[:1] if isinstance(argument, ast.Constant)]
 
 
 def within(name: str, packages: set[str]) -> bool:

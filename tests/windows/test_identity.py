@@ -1,10 +1,12 @@
 """Identity: what makes a difference, what does not, and what is refused."""
 
 import dataclasses
+import doctest
 import hashlib
 import json
 import subprocess
 import sys
+import tempfile
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
+from windows import identity
 from windows.errors import ConfigError
 from windows.identity import canonical, content_id, hash_file
 
@@ -166,9 +169,11 @@ def test_the_id_is_the_same_in_every_process() -> None:
 
 @given(st.binary(max_size=300))
 def test_a_files_hash_is_that_of_its_bytes(data: bytes) -> None:
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "x")
         path.write_bytes(data)
         assert hash_file(path) == hashlib.sha256(data).hexdigest()
+
+
+def test_the_documented_example_is_true() -> None:
+    assert doctest.testmod(identity) == (0, 1)
