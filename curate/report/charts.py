@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from curate.report.data import ArmCurve, Arms, Endpoint, Transfer, Truth, finite
 from curate.report.svg import Panel, Point, Scale, circle, extent, line, marker, path, tag, text
-from curate.report.words import SHAPES, decimal, interval
+from curate.report.words import SHAPES, decimal
 
 T = TypeVar("T")
 
@@ -129,8 +129,8 @@ def transfer_chart(transfer: Transfer) -> Chart:
     )
     scatter = Scatter(dots, "label strength in the run", "mean effect of shuffled replays (soft)")
     description = (
-        f"{len(dots)} windows. Spearman correlation {decimal(transfer.rho)}, interval "
-        f"{interval(transfer.lo, transfer.hi)}. Vertical lines join the single shuffles."
+        f"{len(dots)} windows. Spearman correlation {decimal(transfer.rho)}, lower bound "
+        f"{decimal(transfer.lo)}. Vertical lines join the single shuffles."
     )
 
     def draw(size: Size) -> tuple[str, float]:
@@ -228,7 +228,8 @@ def _facets(facets: Facets, size: Size) -> tuple[str, float]:
 
 def _facet(facets: Facets, panel: Panel, arm: str, *, first: bool) -> str:
     curves = [curve for curve in facets.arms.curves if curve.arm == arm]
-    drawn = [panel.y_axis(5, shown=first), panel.x_axis(4)]
+    ticks = max(2, round(facets.height / 42))
+    drawn = [panel.y_axis(ticks, shown=first), panel.x_axis(4)]
     if panel.y.lo < 0 < panel.y.hi:
         drawn.append(panel.level(0.0, "zero"))
     level = finite(facets.level)
@@ -265,7 +266,7 @@ def arm_class(arm: str) -> str:
 def forest(rows: Sequence[Endpoint]) -> list[str]:
     """Return a drawing for every row of the endpoint table: difference and interval, one scale."""
     lo, hi = extent([v for row in rows for v in (row.difference, row.lo, row.hi)], include=(0.0,))
-    scale = Scale(lo, hi, 6, 174)
+    scale = Scale(lo, hi, 6, 124)
     return [_forest_row(row, scale) for row in rows]
 
 
@@ -277,4 +278,4 @@ def _forest_row(row: Endpoint, scale: Scale) -> str:
     difference = finite(row.difference)
     if difference is not None:
         drawn.append(marker("diamond", (scale(difference), 11), 4, "estimate", decimal(difference)))
-    return tag("svg", *drawn, viewBox="0 0 180 22", width=180, height=22, aria_hidden="true")
+    return tag("svg", *drawn, viewBox="0 0 130 22", width=130, height=22, aria_hidden="true")

@@ -98,8 +98,8 @@ class Loss:
 class Label:
     """A window's label on one task (or "pooled"), columns as in the labels schema, and the hop.
 
-    ``delta``, ``innovation``, ``se``, ``lo``, ``hi`` are in soft score; ``hop`` says that the
-    delta passed the tests.
+    All but ``p`` and ``q`` are in soft score. ``strength`` is the rule's effect; ``se``, ``lo``,
+    ``hi``, ``p`` and ``q`` are of it. ``hop`` says that the plain delta passed the tests.
     """
 
     task: str
@@ -116,6 +116,8 @@ class Label:
 
     def __post_init__(self) -> None:
         _one_of(self.label, LABELS, "label")
+        if not isinstance(self.hop, bool):  # a direction such as "none" would count as true
+            raise ValueError(f"hop: got {self.hop!r}, must be True or False")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,9 +169,9 @@ class TransferPoint:
 class Transfer:
     """Whether labels survive training on the windows' data in shuffled order.
 
-    ``rho`` is the Spearman correlation of strength with mean effect, ``lo`` .. ``hi`` its
-    interval, ``bound`` its one-sided 95 % lower bound, ``threshold`` what that must exceed,
-    ``reliability`` how far two shuffles agree. ``sentence`` states the outcome in words.
+    ``rho`` is the Spearman correlation of strength with mean effect, ``lo`` its one-sided 95 %
+    lower bound, ``threshold`` what that must exceed, ``hi`` the upper end of the two-sided 95 %
+    interval, ``reliability`` how far two shuffles agree. ``sentence`` is the outcome in words.
     """
 
     verdict: str
@@ -183,7 +185,6 @@ class Transfer:
     sentence: str
     points: tuple[TransferPoint, ...]
     threshold: float = 0.3
-    bound: Number = None
     checkpoint: str = ""
 
     def __post_init__(self) -> None:

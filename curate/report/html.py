@@ -55,7 +55,7 @@ def _environment() -> Environment:
         decimal=words.decimal,
         probability=words.probability,
         count=words.count,
-        short=words.short_count,
+        rounded=words.rounded,
         arm_class=arm_class,
     )
     environment.globals.update(
@@ -67,7 +67,7 @@ def _environment() -> Environment:
 def _charts(data: ReportData) -> dict[str, Markup]:
     """Return the figures there are data for; their texts are escaped where they are written."""
     drawn: dict[str, Chart] = {}
-    if data.series:
+    if any(series.steps for series in data.series):
         drawn["series"] = series_chart(data)
     if data.transfer is not None and data.transfer.points:
         drawn["transfer"] = transfer_chart(data.transfer)

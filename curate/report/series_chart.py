@@ -7,6 +7,7 @@ the loss by eye.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 from curate.report.charts import Chart, Size, both
 from curate.report.data import Label, ReportData, Series, Window
@@ -23,7 +24,7 @@ from curate.report.svg import (
     text,
     title,
 )
-from curate.report.words import LETTERS, count, decimal, interval, short_count
+from curate.report.words import LETTERS, count, decimal, interval, on_scale, short_count
 
 STRIP = 15.0
 HEAD = 22.0
@@ -63,7 +64,7 @@ def _draw(data: ReportData, size: Size) -> tuple[str, float]:
     x = Scale(min(steps), max(steps), size.left, size.width - size.right)
     frame = Frame(data, x, size)
     drawn: list[str] = []
-    top = 4.0
+    top = 4.0 if data.arms is None else 20.0  # the base checkpoint's line has its name on top
     panel = Panel(x, Scale(0, 1, top, top))
     for series in _in_order(data):
         markup, panel = _series_panel(frame, series, top)
@@ -104,7 +105,8 @@ def _unit(series: Series) -> str:
 
 
 def _heading(frame: Frame, top: float, name: str, unit: str) -> str:
-    label = tag("tspan", name, class_="strong") + tag("tspan", f"  {unit}", class_="quiet")
+    label = tag("tspan", escape(name), class_="strong")
+    label += tag("tspan", escape(f"  {unit}"), class_="quiet")
     return tag("text", label, x=frame.size.left, y=top + 12, class_="heading")
 
 
@@ -148,8 +150,8 @@ def _shading(
 def _about(window: Window, label: Label) -> str:
     return (
         f"{window.name}: {label.label}{', hop' if label.hop else ''}; "
-        f"delta {decimal(label.delta, signed=True)}, innovation "
-        f"{decimal(label.innovation, signed=True)} {interval(label.lo, label.hi)}"
+        f"delta {decimal(label.delta, signed=True)}, strength "
+        f"{on_scale(label.strength, label.lo, label.hi)}"
     )
 
 
@@ -233,8 +235,8 @@ def _base_line(frame: Frame, last: Panel) -> str:
         return ""
     x = frame.x(arms.base_step)
     side = "end" if x > frame.size.width * 0.6 else "start"
-    caption = text(x + (-5 if side == "end" else 5), 16, "arms start here", class_=f"note {side}")
-    return tag("g", line((x, 8), (x, last.y.start), "base"), caption)
+    caption = text(x + (-5 if side == "end" else 5), 14, "arms start here", class_=f"note {side}")
+    return tag("g", line((x, 3), (x, last.y.start), "base"), caption)
 
 
 def _x_axis(frame: Frame, last: Panel) -> str:

@@ -41,8 +41,8 @@ def label_table(data: ReportData) -> Table:
 def window_table(data: ReportData, task: str | None = None) -> Table:
     """Return all windows with their labels on a task, the primary one unless named."""
     shown = task or data.primary_task
-    columns = ["window", "tokens", "label", "hop", "delta", "innovation", "interval", "q"]
-    table = _table(f"Windows of {data.study.run} on {shown}", [*columns, "strength"])
+    columns = ["window", "tokens", "label", "hop", "delta", "strength", "interval"]
+    table = _table(f"Windows of {data.study.run} on {shown}", [*columns, "q"])
     for window in data.windows:
         label = window.on(shown)
         if label is None:
@@ -55,10 +55,9 @@ def window_table(data: ReportData, task: str | None = None) -> Table:
                 label.label,
                 ("up" if (label.delta or 0) >= 0 else "down") if label.hop else "",
                 words.decimal(label.delta, signed=True),
-                words.decimal(label.innovation, signed=True),
+                words.decimal(label.strength, signed=True),
                 words.interval(label.lo, label.hi),
                 words.probability(label.q),
-                words.decimal(label.strength, signed=True),
             ],
             style=STYLES[label.label],
         )
@@ -67,16 +66,16 @@ def window_table(data: ReportData, task: str | None = None) -> Table:
 
 def transfer_table(transfer: Transfer) -> Table:
     """Return the transfer check in one row."""
-    columns = ["", "rho", "interval", "lower bound", "needed", "p", "shuffles agree", "windows"]
+    columns = ["", "rho", "lower bound", "needed", "upper end", "p", "shuffles agree", "windows"]
     table = _table("Do the labels transfer", columns)
     _row(
         table,
         [
             transfer.verdict,
             words.decimal(transfer.rho),
-            words.interval(transfer.lo, transfer.hi),
-            words.decimal(transfer.bound),
+            words.decimal(transfer.lo),
             f"> {words.decimal(transfer.threshold)}",
+            words.decimal(transfer.hi),
             words.probability(transfer.p),
             words.decimal(transfer.reliability),
             f"{transfer.windows} × {transfer.shuffles}",

@@ -33,11 +33,25 @@ def decimal(value: float | None, digits: int = 2, *, signed: bool = False) -> st
     return shown.replace("-", "−")
 
 
+def rounded(value: float | None) -> str:
+    """Return a number of unknown size with about three figures: 0.520, 36.2, 1,280."""
+    known = finite(value)
+    if known is None:
+        return MISSING
+    digits = 3 if abs(known) < 10 else 1 if abs(known) < 100 else 0
+    return f"{known:,.{digits}f}".replace("-", "−")
+
+
 def interval(lo: float | None, hi: float | None, digits: int = 2) -> str:
     """Return "[lo, hi]", a dash where an end is missing."""
     if finite(lo) is None or finite(hi) is None:
         return MISSING
     return f"[{decimal(lo, digits)}, {decimal(hi, digits)}]"
+
+
+def on_scale(value: float | None, lo: float | None, hi: float | None) -> str:
+    """Return "value [lo, hi]"."""
+    return f"{decimal(value, signed=True)} {interval(lo, hi)}"
 
 
 def probability(value: float | None) -> str:

@@ -1,0 +1,221 @@
+import os
+import re
+import subprocess
+import sys
+from dataclasses import fields, is_dataclass, replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from curate.report.html import render
+
+SECTIONS = [
+    "series",
+    "reading",
+    "transfer",
+    "arms",
+    "endpoints",
+    "control",
+    "mixtures",
+    "windows",
+    "truth",
+    "provenance",
+]
+VOID = {"meta", "link", "br", "img"}
+
+
+class Page(HTMLParser):
+    """Checks nesting while it collects sections, ids, references, captions and visible text."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.open, self.sections, self.ids, self.labelled = [], [], [], []
+        self.tables = self.captions = 0
+        self.words, self.elements = [], set()
+        self.feed(source)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.elements.add(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "section":
+            self.sections.append(given["id"])
+        self.tables += tag == "table"
+        self.captions += tag == "caption"
+        self.ids += [given["id"]] if "id" in given else []
+        self.labelled += given.get("aria-labelledby", "").split()
+        self.words += [value for value in given.values() if value]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def with_every(value, number):
+    """Return the data with every measured number replaced; settings of the study are kept."""
+    kept = {"alpha", "minimum", "threshold"}
+    if is_dataclass(value):
+        changed = {
+            field.name: with_every(getattr(value, field.name), number)
+            for field in fields(value)
+            if field.name not in kept
+        }
+        return replace(value, **changed)
+    if isinstance(value, tuple):
+        return tuple(with_every(part, number) for part in value)
+    return number if isinstance(value, float) else value
+
+
+def test_all_sections_stand_in_order(planted):
+    assert Page(render(planted)).sections == SECTIONS
+
+
+def test_what_was_not_done_is_absent_and_not_empty(labels_only, planted):
+    assert Page(render(labels_only)).sections == ["series", "reading", "windows"]
+    bare = Page(render(replace(labels_only, series=(), windows=())))
+    assert bare.sections == ["reading"]
+    assert "Arms" not in Page(render(labels_only)).text
+    unfinished = Page(render(replace(planted, verdict=None)))
+    assert "endpoints" not in unfinished.sections
+    assert "arms" in unfinished.sections
+
+
+def test_tables_have_captions_and_drawings_have_names(planted):
+    page = Page(render(planted))
+    assert page.tables == page.captions == 5
+    assert len(page.ids) == len(set(page.ids))
+    assert set(page.labelled) <= set(page.ids)
+    drawings = re.findall(r"<svg.*?</svg>", render(planted), flags=re.DOTALL)
+    named = [ElementTree.fromstring(drawing) for drawing in drawings]
+    charts = [drawing for drawing in named if drawing.get("role") == "img"]
+    assert len(charts) == 2 * 5
+    for chart in charts:
+        assert [part.tag for part in chart[:2]] == ["title", "desc"]
+        assert all(part.text for part in chart[:2])
+
+
+def test_the_page_stands_alone(planted):
+    source = render(planted)
+    page = Page(source)
+    assert not page.elements & {"script", "img", "iframe", "object", "embed", "audio", "video"}
+    assert "default-src 'none'" in source
+    assert not re.search(r"https?://|//[a-z]|url\(|@import|@font-face", source)
+    assert re.findall(r'\b(?:src|href)="([^"]*)"', source) == ["data:,"]
+    assert not re.search(r'\bstyle="|\bon[a-z]+="', source)
+
+
+def test_names_are_text_and_never_markup(planted):
+    name = '<b>x</b> "&" {{ 7 * 7 }}'
+    task, arm = f"{name}/task", f"arm {name}"
+    series = replace(planted.series[0], task=task)
+    labels = tuple(replace(label, task=task) for label in planted.windows[0].labels)
+    window = replace(planted.windows[0], name=f"window {name}", labels=labels)
+    arms = replace(
+        planted.arms,
+        task=task,
+        curves=tuple(replace(curve, arm=arm) for curve in planted.arms.curves),
+        summaries=(replace(planted.arms.summaries[0], arm=arm),),
+    )
+    point = replace(planted.transfer.points[0], window=name)
+    hostile = replace(
+        planted,
+        study=replace(planted.study, name=name),
+        primary_task=task,
+        series=(series,),
+        windows=(window,),
+        arms=arms,
+        transfer=replace(planted.transfer, points=(point,), sentence=name),
+        verdict=replace(planted.verdict, sentences=(name,)),
+        mixtures=replace(planted.mixtures, decontamination=name),
+        loss=replace(planted.loss, smoothing=name),
+    )
+    page = Page(render(hostile))
+    assert "b" not in page.elements
+    assert page.text.count("<b>x</b>") > 20
+    assert "{{ 7 * 7 }}" in page.text
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), None])
+def test_missing_numbers_are_dashes(planted, number):
+    page = Page(render(with_every(planted, number)))
+    assert page.sections == SECTIONS
+    assert not re.search(r"\b(nan|inf|infinity|none,|undefined)\b", page.text, flags=re.IGNORECASE)
+    assert "None" not in page.text
+    assert "–" in page.text
+
+
+def test_without_transfer_the_page_says_so_and_claims_nothing(unplanted):
+    page = Page(render(unplanted))
+    heading = re.search(r"<h1>(.*?)</h1>", render(unplanted)).group(1)
+    assert heading.startswith("The labels do not transfer")
+    assert "not-transferable" in page.text
+    claims = r"\bControlled\b|set the mode|moved the mode|steadier|Holm|permutation|primary\b.*p ="
+    assert not re.search(claims, page.text)
+    assert "Shown for the record" in page.text
+
+
+def test_a_claim_stands_only_with_its_tests(planted):
+    page = Page(render(planted))
+    assert "Holm" in page.text
+    assert "Shown for the record" not in page.text
+
+
+def test_truth_is_marked_as_truth(planted):
+    source = render(planted)
+    section = source[source.index('<section id="truth"') : source.index('<section id="provenance"')]
+    assert "known only because the corpus is planted; read by no step" in section
+    assert "planted" not in source.replace(section, "").replace("planted-", "")
+
+
+def test_series_with_gaps_and_one_checkpoint_are_drawn(planted):
+    one = {name: getattr(planted.series[0], name)[:1] for name in ("steps", "tokens", "mean")}
+    alone = replace(planted.series[0], **one, lo=(None,), hi=(None,), hard=(None,))
+    assert "series" in Page(render(replace(planted, series=(alone,), windows=()))).sections
+    empty = {"steps": (), "tokens": (), "mean": (), "lo": (), "hi": (), "hard": ()}
+    none = replace(planted.series[0], **empty)
+    assert "series" not in Page(render(replace(planted, series=(none,)))).sections
+
+
+def test_arms_of_other_names_are_drawn(planted):
+    arms = replace(
+        planted.arms,
+        curves=tuple(replace(curve, arm="my-arm") for curve in planted.arms.curves),
+        summaries=(replace(planted.arms.summaries[0], arm="my-arm"),),
+    )
+    assert "arm-other" in render(replace(planted, arms=arms, verdict=None))
+
+
+def test_time_spent_is_not_on_the_page(planted):
+    assert render(planted) == render(replace(planted, wall_seconds=1.0))
+
+
+def test_two_processes_write_the_same_bytes(planted):
+    conftest = Path(__file__).with_name("conftest.py")
+    code = (
+        "import runpy, sys; from curate.report.html import render;"
+        f"data = runpy.run_path({str(conftest)!r})['simulated']();"
+        "sys.stdout.buffer.write(render(data).encode())"
+    )
+    pages = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            check=True,
+            capture_output=True,
+            cwd=Path(__file__).parents[3],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert pages[0] == pages[1] == render(planted).encode()
+    assert pages[0].endswith(b"</html>\n")

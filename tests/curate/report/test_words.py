@@ -1,0 +1,84 @@
+import math
+from dataclasses import replace
+
+import pytest
+
+from curate.report import words
+from curate.report.data import VERDICTS
+
+
+@pytest.mark.parametrize(
+    ("value", "options", "shown"),
+    [
+        (0.456, {}, "0.46"),
+        (-0.456, {}, "−0.46"),
+        (0.456, {"signed": True}, "+0.46"),
+        (-0.001, {}, "0.00"),
+        (-0.001, {"signed": True}, "0.00"),
+        (3.14159, {"digits": 3}, "3.142"),
+        (math.nan, {}, "–"),
+        (math.inf, {}, "–"),
+        (None, {"signed": True}, "–"),
+    ],
+)
+def test_decimals(value, options, shown):
+    assert words.decimal(value, **options) == shown
+
+
+def test_intervals_miss_both_ends_or_none():
+    assert words.interval(-0.1, 0.25) == "[−0.10, 0.25]"
+    assert words.interval(None, 0.25) == "–"
+    assert words.interval(-0.1, math.nan) == "–"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.0, "< 0.001"), (0.0009, "< 0.001"), (0.05, "0.050"), (None, "–")]
+)
+def test_a_probability_is_never_a_bare_zero(value, shown):
+    assert words.probability(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.52, "0.520"), (36.24, "36.2"), (1280.4, "1,280"), (None, "–")]
+)
+def test_numbers_of_unknown_size(value, shown):
+    assert words.rounded(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0, "0"), (950, "950"), (2048, "2.05 k"), (4_194_304, "4.19 M"), (5.93e12, "5.93 T")],
+)
+def test_short_counts(value, shown):
+    assert words.short_count(value) == shown
+
+
+def test_every_verdict_has_a_headline():
+    assert set(words.HEADLINES) == set(VERDICTS)
+
+
+def test_headlines_follow_what_was_done(planted, unplanted, labels_only):
+    assert words.headline(planted).startswith("Controlled:")
+    assert words.headline(unplanted).startswith("The labels do not transfer:")
+    assert words.headline(replace(planted, verdict=None)).startswith("The labels transfer:")
+    assert words.headline(labels_only).endswith("whether the labels transfer was not checked.")
+
+
+def test_an_underpowered_check_says_so_whatever_the_verdict_is_called(unplanted):
+    transfer = replace(unplanted.transfer, verdict="underpowered")
+    verdict = replace(unplanted.verdict, name="no-effect")
+    assert "cannot be told" in words.headline(
+        replace(unplanted, transfer=transfer, verdict=verdict)
+    )
+
+
+def test_the_basis_repeats_no_sentence(planted):
+    said = (planted.transfer.sentence, *planted.verdict.sentences)
+    data = replace(planted, verdict=replace(planted.verdict, sentences=said))
+    assert len(words.basis(data)) == len(set(words.basis(data)))
+
+
+def test_a_verdict_without_a_transfer_check_admits_it(planted):
+    assert "Whether the labels transfer was not checked." in words.basis(
+        replace(planted, transfer=None)
+    )
