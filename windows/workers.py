@@ -107,8 +107,8 @@ class WorkerPool:
         WorkerError
             A worker was killed or could not start. A later call starts new workers.
         Exception
-            The first failure of a job, as the job raised it. Jobs not yet begun are dropped; those
-            already running end on their own, or with the block.
+            The first failure of a job, as the job raised it. The other jobs are dropped, except
+            the few already sent to a worker: these end on their own, or with the block.
         """
         notify = on_done or _ignore
         if self.workers == 0:
