@@ -9,13 +9,14 @@ ai2-olmo-core 3.0, which the tests run beside this module.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from windows.batches import BatchSizes
 from windows.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class DataOrder:
     seed, epoch
         The loader's seed and the 1-based epoch.
     batch_sizes
-        ``(first_batch, instances per batch)``, ascending, the first from batch 0.
+        How many instances each batch reads.
     """
 
     file_bytes: tuple[int, ...]
@@ -83,7 +84,7 @@ class DataOrder:
     token_bytes: int
     seed: int
     epoch: int
-    batch_sizes: tuple[tuple[int, int], ...]
+    batch_sizes: BatchSizes
 
     @classmethod
     def from_sizes(
@@ -133,9 +134,16 @@ class DataOrder:
             token_bytes,
             seed,
             epoch,
-            _batch_sizes(batch_tokens, sequence_length),
+            BatchSizes.from_tokens(batch_tokens, sequence_length),
         )
-        order._check_extent()
+        if order.num_instances >= np.iinfo(np.uint32).max:
+            raise DataError(
+                "more instances than 32-bit ids can number",
+                where="files",
+                got=str(order.num_instances),
+                do="check the file sizes and the sequence length",
+            )
+        order.batch_sizes.count(order.num_instances)
         return order
 
     @property
@@ -151,8 +159,7 @@ class DataOrder:
     @cached_property
     def num_batches(self) -> int:
         """Whole batches of the epoch; what is left after them is never read."""
-        first_batch, instances = self.batch_sizes[-1]
-        return first_batch + (self.num_instances - int(self._segment_starts[-1])) // instances
+        return self.batch_sizes.count(self.num_instances)
 
     def positions(self, first_batch: int, end_batch: int) -> tuple[int, int]:
         """Return the half-open range of positions that batches ``[first_batch, end_batch)`` read.
@@ -169,7 +176,7 @@ class DataOrder:
                 got=f"[{first_batch}, {end_batch})",
                 do=f"stay within [0, {self.num_batches})",
             )
-        return self._position(first_batch), self._position(end_batch)
+        return self.batch_sizes.position(first_batch), self.batch_sizes.position(end_batch)
 
     def instances(self, first_batch: int, end_batch: int) -> npt.NDArray[np.uint32]:
         """Return the ids of the instances in batches ``[first_batch, end_batch)``, as read.
@@ -234,11 +241,39 @@ class DataOrder:
         """
         wanted = self._checked(ids)
         known, back = np.unique(wanted, return_inverse=True)
-        positions = self._find(known)
-        segments = np.searchsorted(self._segment_starts, positions, side="right") - 1
-        first, size = np.array(self.batch_sizes, dtype=np.int64).T
-        batches = first[segments] + (positions - self._segment_starts[segments]) // size[segments]
+        batches = self.batch_sizes.batch_at(self._find(known))
         return np.where(batches < self.num_batches, batches, -1)[back]
+
+    def overlapping(self, file: int, start_byte: int, end_byte: int) -> npt.NDArray[np.int64]:
+        """Return the instances that hold any of the bytes ``[start_byte, end_byte)`` of a file.
+
+        Returns
+        -------
+        int64[n]
+            Consecutive ids; none where all the bytes lie behind the file's last instance.
+
+        Raises
+        ------
+        ConfigError
+            There is no such file, or it has no such bytes.
+        """
+        if not 0 <= file < len(self.file_bytes):
+            raise ConfigError(
+                "no such file",
+                where="file",
+                got=str(file),
+                do=f"choose from [0, {len(self.file_bytes)})",
+            )
+        if not 0 <= start_byte < end_byte <= self.file_bytes[file]:
+            raise ConfigError(
+                f"no bytes of file {file}, which has {self.file_bytes[file]}",
+                where="bytes",
+                got=f"[{start_byte}, {end_byte})",
+            )
+        size = self.sequence_length * self.token_bytes
+        count, end = int(self._file_instances[file]), int(self._file_ends[file])
+        first, stop = start_byte // size, min(-(-end_byte // size), count)
+        return np.arange(first, max(first, stop), dtype=np.int64) + (end - count)
 
     def fingerprint(self, names: Sequence[str], tokenizer: "TokenizerFields") -> str:
         """Compute OLMo-core's fingerprint of the data set, to prove a reconstruction.
@@ -281,6 +316,10 @@ class DataOrder:
             text += f"path={name.rsplit('/', 1)[-1]},size={size},"
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What follows from the fields is made anew rather than sent to a worker process.
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     @cached_property
     def _permutation(self) -> npt.NDArray[np.uint32]:
         return permutation(self.seed, self.epoch, self.num_instances, self.chunk)
@@ -293,17 +332,6 @@ class DataOrder:
     @cached_property
     def _file_ends(self) -> npt.NDArray[np.int64]:
         return np.cumsum(self._file_instances)
-
-    @cached_property
-    def _segment_starts(self) -> npt.NDArray[np.int64]:
-        """Position at which each entry of `batch_sizes` begins."""
-        first, size = np.array(self.batch_sizes, dtype=np.int64).T
-        return np.concatenate(([0], np.cumsum(np.diff(first) * size[:-1])))
-
-    def _position(self, batch: int) -> int:
-        segment = int(np.searchsorted([first for first, _ in self.batch_sizes], batch, "right")) - 1
-        first, size = self.batch_sizes[segment]
-        return int(self._segment_starts[segment]) + (batch - first) * size
 
     def _find(self, known: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Positions of `known` (ascending, unique) in the permutation."""
@@ -328,23 +356,6 @@ class DataOrder:
             )
         return wanted
 
-    def _check_extent(self) -> None:
-        if self.num_instances >= np.iinfo(np.uint32).max:
-            raise DataError(
-                "more instances than 32-bit ids can number",
-                where="files",
-                got=str(self.num_instances),
-                do="check the file sizes and the sequence length",
-            )
-        needed = int(self._segment_starts[-1])
-        if needed > self.num_instances:
-            raise ConfigError(
-                f"the batch size changes at batch {self.batch_sizes[-1][0]}, after the data end",
-                where="batch_tokens",
-                got=f"{self.num_instances} instances where {needed} are read before the change",
-                do="check the file sizes and the step map",
-            )
-
 
 def _check_lengths(length: int, longest: int | None, token_bytes: int, epoch: int) -> None:
     if length < 1:
@@ -367,26 +378,3 @@ def _check_lengths(length: int, longest: int | None, token_bytes: int, epoch: in
         )
     if epoch < 1:
         raise ConfigError("epochs count from 1", where="epoch", got=str(epoch), do="use 1 or more")
-
-
-def _batch_sizes(
-    batch_tokens: int | Sequence[tuple[int, int]], length: int
-) -> tuple[tuple[int, int], ...]:
-    pairs = ((0, batch_tokens),) if isinstance(batch_tokens, int) else tuple(batch_tokens)
-    firsts = [first for first, _ in pairs]
-    if not pairs or firsts[0] != 0 or firsts != sorted(set(firsts)):
-        raise ConfigError(
-            "batch sizes must begin at batch 0 and ascend",
-            where="batch_tokens",
-            got=str(firsts),
-            do="list (first_batch, batch_tokens) pairs in order",
-        )
-    for _, tokens in pairs:
-        if tokens < length or tokens % length:
-            raise ConfigError(
-                f"a batch is not a whole number of sequences of {length} tokens",
-                where="batch_tokens",
-                got=str(tokens),
-                do="give the global batch size in tokens",
-            )
-    return tuple((int(first), int(tokens) // length) for first, tokens in pairs)

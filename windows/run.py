@@ -151,6 +151,20 @@ class RunConfig(_Frozen):
         entry = self._entry(step)
         return entry.first_batch + step - entry.first_step
 
+    def steps_of_batch(self, batch: int) -> tuple[int, ...]:
+        """Return the steps at which `batch` is read next, the inverse of `batch_of_step`.
+
+        Training from checkpoint ``s`` to ``s + 1`` consumes it, for each ``s`` returned: one, but
+        none for a skipped batch and several for a repeated one.
+        """
+        ends = [entry.first_step for entry in self.step_map[1:]]
+        steps = (entry.first_step + batch - entry.first_batch for entry in self.step_map)
+        return tuple(
+            step
+            for step, entry, end in zip(steps, self.step_map, [*ends, None], strict=True)
+            if entry.first_step <= step and (end is None or step < end)
+        )
+
     def instances_per_batch(self, step: int) -> int:
         """Return how many instances the batch holds that is read next at checkpoint `step`.
 

@@ -183,11 +183,12 @@ class ShardWriter:
         DataError
             The row has another length, or an id that is not in the vocabulary.
         """
-        self._check(tokens, row)
-        shard = self._shard_for(len(tokens))
-        place = (len(self._done), shard.tokens, len(tokens))
-        shard.bounds += self._bounds(tokens, row, shard.tokens)
-        shard.write(np.ascontiguousarray(tokens, dtype="<u4"))
+        ids = np.ascontiguousarray(tokens, dtype="<u4")
+        self._check(ids, row)
+        shard = self._shard_for(len(ids))
+        place = (len(self._done), shard.tokens, len(ids))
+        shard.bounds += self._bounds(ids, row, shard.tokens)
+        shard.write(ids)
         self._rows.append((*place, *astuple(row)))
         if len(self._rows) == _ROW_GROUP:
             self._flush()
@@ -224,9 +225,12 @@ class ShardWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # One stack of both, because the second must be undone even where undoing the first fails.
+        both = ExitStack()
+        both.push(self._stack)
         if self._open is not None:
-            self._open.files.__exit__(kind, error, trace)
-        self._stack.__exit__(kind, error, trace)
+            both.push(self._open.files)
+        both.__exit__(kind, error, trace)
 
     def _check(self, tokens: npt.NDArray[np.uint32], row: InstanceRow) -> None:
         where = f"instance {row.instance} of run {row.run}"
@@ -239,7 +243,7 @@ class ShardWriter:
                 do="give whole instances, or export with unit: document",
             )
         largest = int(tokens.max())
-        if largest >= self._manifest.vocab_size or int(tokens.min()) < 0:
+        if largest >= self._manifest.vocab_size:
             raise DataError(
                 f"a token id outside the vocabulary of {self._manifest.vocab_size}",
                 where=where,
@@ -317,7 +321,7 @@ class _OpenShard:
 
 def _clear(folder: Path) -> None:
     """Remove what an earlier attempt left, the manifest first, which vouches for the rest."""
-    for pattern in (MANIFEST, INSTANCES, "part-*.npy", "part-*.csv.gz"):
+    for pattern in (f"{MANIFEST}*", f"{INSTANCES}*", "part-*.npy*", "part-*.csv.gz*"):
         for path in folder.glob(pattern):
             path.unlink()
 

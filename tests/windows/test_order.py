@@ -1,4 +1,5 @@
 import hashlib
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ def test_every_instance_is_read_at_most_once_and_only_the_tail_never(order: Data
     ids = order.instances(0, order.num_batches)
     assert len(np.unique(ids)) == len(ids)
     unread = order.num_instances - len(ids)
-    assert 0 <= unread < order.batch_sizes[-1][1]
+    assert 0 <= unread < order.batch_sizes.changes[-1][1]
 
 
 @given(orders())
@@ -92,6 +93,37 @@ def test_locate_agrees_with_counting(order: DataOrder):
     files, offsets = order.locate(np.arange(order.num_instances))
     assert files.dtype == offsets.dtype == np.int64
     assert list(zip(files.tolist(), offsets.tolist(), strict=True)) == expected
+
+
+@given(orders(), st.data())
+def test_overlapping_inverts_locate(order: DataOrder, data: st.DataObject):
+    file = data.draw(st.integers(0, len(order.file_bytes) - 1))
+    size = order.file_bytes[file]
+    start = data.draw(st.integers(0, max(0, size - 1)))
+    end = data.draw(st.integers(start, size))
+    if start == end:
+        with pytest.raises(ConfigError, match="no bytes of file"):
+            order.overlapping(file, start, end)
+        return
+    files, offsets = order.locate(np.arange(order.num_instances))
+    held = offsets + order.sequence_length * order.token_bytes
+    expected = np.flatnonzero((files == file) & (offsets < end) & (held > start))
+    assert order.overlapping(file, start, end).tolist() == expected.tolist()
+
+
+def test_a_file_that_is_not_there_overlaps_nothing():
+    with pytest.raises(ConfigError, match=r"got 1; choose from \[0, 1\)"):
+        order_of_ten().overlapping(1, 0, 4)
+
+
+def test_a_worker_is_sent_no_permutation():
+    order = order_of_ten()
+    before = pickle.dumps(order)
+    ids = order.instances(0, 5)
+    assert pickle.dumps(order) == before
+    copy = pickle.loads(before)
+    assert copy == order
+    assert (copy.instances(0, 5) == ids).all()
 
 
 @settings(max_examples=20)

@@ -84,17 +84,45 @@ def test_skipped_batches_part_steps_from_batches():
         ]
     )
     order = order_of(run, 10)
-    assert order.batch_sizes == ((0, 2),)
+    assert order.batch_sizes.changes == ((0, 2),)
     assert [run.batch_of_step(step) for step in (100, 103, 104, 106)] == [0, 3, 6, 8]
     assert run.last_step(order.num_batches) == 108
     assert (window(run, order, 102, 104).end_batch, window(run, order, 104, 108).first_batch) == (
         4,
         6,
     )
+    assert [run.steps_of_batch(batch) for batch in (0, 3, 4, 5, 6)] == [
+        (100,),
+        (103,),
+        (),
+        (),
+        (104,),
+    ]
     with pytest.raises(ConfigError, match=r"skips or repeats.*got 102:106"):
         window(run, order, 102, 106)
     with pytest.raises(ConfigError, match="begins at step 100"):
         run.batch_of_step(99)
+
+
+def test_repeated_batches_have_several_steps():
+    run = run_config(
+        step_map=[
+            {"first_step": 0, "first_batch": 0, "batch_tokens": 8},
+            {"first_step": 5, "first_batch": 3, "batch_tokens": 8},
+        ]
+    )
+    assert [run.steps_of_batch(batch) for batch in (2, 3, 4, 5)] == [(2,), (3, 5), (4, 6), (7,)]
+
+
+@given(st.integers(0, 40))
+def test_steps_of_batch_inverts_batch_of_step(step: int):
+    run = run_config(
+        step_map=[
+            {"first_step": start, "first_batch": batch, "batch_tokens": 8}
+            for start, batch in [(0, 0), (7, 5), (19, 30)]
+        ]
+    )
+    assert step in run.steps_of_batch(run.batch_of_step(step))
 
 
 def test_a_changed_batch_size_reaches_the_order():
@@ -104,7 +132,7 @@ def test_a_changed_batch_size_reaches_the_order():
             {"first_step": 3, "first_batch": 3, "batch_tokens": 16},
         ]
     )
-    assert run.order((400,)).batch_sizes == ((0, 2), (3, 4))
+    assert run.order((400,)).batch_sizes.changes == ((0, 2), (3, 4))
     assert [run.instances_per_batch(step) for step in (0, 2, 3, 4)] == [2, 2, 4, 4]
 
 

@@ -1,6 +1,11 @@
 import gzip
 import hashlib
 import json
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from windows import shards
 from windows.errors import ConfigError, DataError
 from windows.shards import (
     INSTANCE_SCHEMA,
@@ -89,7 +95,7 @@ def test_shards_are_headerless_little_endian_ids(tmp_path: Path):
 def test_the_manifest_says_what_the_files_hold(tmp_path: Path):
     write_table(tmp_path, table_of(7))
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    shards = manifest.pop("shards")
+    listed = manifest.pop("shards")
     assert manifest == {
         "schema": 1,
         "dtype": "uint32",
@@ -98,8 +104,8 @@ def test_the_manifest_says_what_the_files_hold(tmp_path: Path):
         "sequence_length": 8,
         "unit": "instance",
     }
-    assert [shard["tokens"] for shard in shards] == [24, 24, 8]
-    for shard in shards:
+    assert [shard["tokens"] for shard in listed] == [24, 24, 8]
+    for shard in listed:
         for name in ("", "bounds_"):
             path = tmp_path / shard["bounds" if name else "path"]
             assert hashlib.sha256(path.read_bytes()).hexdigest() == shard[f"{name}sha256"]
@@ -142,6 +148,49 @@ def test_a_failed_writing_leaves_nothing_half_written(tmp_path: Path):
     ]
     with pytest.raises(DataError, match="no manifest of token shards"):
         read_manifest(tmp_path)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from windows.shards import InstanceRow, ShardWriter
+tokens = np.load(sys.argv[1])
+settings = dict(vocab_size=1000, eos_id=1, sequence_length=8, shard_tokens=24)
+with ShardWriter(Path(sys.argv[2]), **settings) as writer:
+    for instance, row in enumerate(tokens):
+        place = InstanceRow("toy", "other", 0, 0, 0, instance, "neutral", True, False)
+        writer.add(row, place)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_after_a_kill_the_same_bytes_come_out(tmp_path: Path):
+    np.save(tmp_path / "tokens.npy", table_of(16))
+    root = Path(shards.__file__).parent.parent
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, tmp_path / "tokens.npy", tmp_path / "a"], cwd=root
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert any(name.endswith(".tmp") for name in contents(tmp_path / "a"))
+    write_table(tmp_path / "a", table_of(7))
+    assert contents(tmp_path / "a") == contents(write_table(tmp_path / "b", table_of(7)))
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """No file grows beyond 64 KiB, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, small_disk: None):
+    tokens = np.zeros((3000, 8), dtype=np.uint32)
+    with pytest.raises(OSError, match="File too large"):
+        write_table(tmp_path, tokens, shard_tokens=tokens.size)
+    assert contents(tmp_path) == {}
 
 
 def test_bounds_list_documents_and_fragments(tmp_path: Path):
@@ -309,12 +358,17 @@ def test_a_runs_own_data_has_the_same_format(tmp_path: Path):
         (tmp_path / source).mkdir()
         np.arange(10, dtype="<u2").tofile(tmp_path / source / "0.npy")
         write_bounds(tmp_path / source / "0.csv.gz", [Bound(0, 10, "a", source, 0, 0)])
-    shards = tuple(
+    described = tuple(
         describe_shard(tmp_path, f"{source}/0.npy", f"{source}/0.csv.gz", token_bytes=2)
         for source in ("ledger", "almanac")
     )
     manifest = Manifest(
-        dtype="uint16", vocab_size=10, eos_id=EOS, sequence_length=4, unit="document", shards=shards
+        dtype="uint16",
+        vocab_size=10,
+        eos_id=EOS,
+        sequence_length=4,
+        unit="document",
+        shards=described,
     )
     write_manifest(tmp_path, manifest)
     assert read_manifest(tmp_path) == manifest
