@@ -31,7 +31,7 @@ class Pack:
     ends
         int64[T], one past the last descendant of each.
     reads
-        int64[R], the nodes whose next-token distribution is wanted, ascending.
+        int64[R], the nodes whose next-token distribution is wanted, each once.
     rows, targets
         int64[S], for each scored token its index in `reads` and its id, span after span.
     """
@@ -206,16 +206,12 @@ class _Trie:
 
     def pack(self) -> Pack:
         self._leave(0)
-        nodes = _ints(list(self.row_of))
-        order = np.argsort(nodes)
-        rank = np.empty_like(order)
-        rank[order] = np.arange(len(order))
         return Pack(
             tokens=_ints(self.tokens),
             depths=_ints(self.depths),
             ends=_ints(self.ends),
-            reads=nodes[order],
-            rows=rank[_ints(self.rows)],
+            reads=_ints(list(self.row_of)),
+            rows=_ints(self.rows),
             targets=_ints(self.targets),
         )
 

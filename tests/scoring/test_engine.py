@@ -209,6 +209,14 @@ def test_shared_beginnings_are_read_once(tokenizer: Any) -> None:
     assert len({(int(d), int(t)) for d, t in zip(pack.depths, pack.tokens, strict=True)}) < 40
 
 
+def test_candidates_that_run_along_other_prompts(model: Any, tokenizer: Any) -> None:
+    """Later sequences ask for distributions at nodes before those of earlier ones."""
+    prompts = [text([9, 1, 2, 3, 4]), text([9]), text([9, 1]), text([9, 1, 2])]
+    answers = [[" t5", " t4 t4"], [" t1 t2 t8", " t1 t2 t3 t4 t5"], [" t2 t3 t7", " t3"], [" t9"]]
+    got = flat(PrefixScorer(model, tokenizer).score(prompts, answers))
+    assert np.abs(got - oracle(model, tokenizer, prompts, answers)).max() <= TOLERANCE
+
+
 def test_permuted_inputs_permute_the_outputs(model: Any, tokenizer: Any) -> None:
     prompts, answers = draw(2, prompts=20)
     scorer = PrefixScorer(model, tokenizer, token_budget=64)

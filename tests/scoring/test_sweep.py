@@ -226,6 +226,7 @@ def test_damaged_and_foreign_files_are_made_again(
     assert content(out) == content(swept)
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_bytes(
     checkpoints: list[Checkpoint], swept: Path, tmp_path: Path
 ) -> None:
