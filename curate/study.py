@@ -112,6 +112,14 @@ class Study:
     checkpoint_steps: tuple[int, ...]
 
     @property
+    def run_config(self) -> RunConfig:
+        """The run alone; an embedded run's data order is seeded anew by every study seed."""
+        own = set(RunConfig.model_fields)
+        run = RunConfig.model_validate(self.run.model_dump(include=own))
+        seed = run.seed + self.config.seed if self.run.embedded else run.seed
+        return run.model_copy(update={"seed": seed})
+
+    @property
     def end_step(self) -> int:
         """The step at which the study's last window ends."""
         end = self.config.windows.end_step

@@ -1,0 +1,223 @@
+"""The command ``modehop``: names, options and help. What a command does lives in other modules.
+
+Nothing heavy is imported here, so that ``--help`` answers at once: a command imports what it needs
+when it is run.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from curate.command import Answer, Call, Out, plain_command, say, study_command
+from curate.endings import REFUSED
+
+ALL, ASK, KEEP = "A study, from end to end", "What a run read", "Housekeeping"
+STEPS = "A study, step by step"
+
+UP_TO_SCORES = ("corpus", "pretrain", "scores")
+UP_TO_LABELS = (*UP_TO_SCORES, "labels")
+UP_TO_ARMS = (*UP_TO_LABELS, "exports", "arms")
+EVERYTHING = (*UP_TO_LABELS, "transfer", "exports", "arms", "arm_scores", "verdict", "report")
+
+app = typer.Typer(
+    name="modehop",
+    help="Maps pre-training data windows to mode hops, curates data from them, and tests whether "
+    "that data controls the mode.",
+    epilog="Exit codes: 0 done, 1 a check said no, 2 bad input.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+@study_command(app, ALL, needs=EVERYTHING, study="demo", shorthands=("seed",))
+def demo(
+    call: Call,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed of the study, 0 if not given.")
+    ] = None,
+) -> Answer:
+    """Run the whole chain on the embedded run; write summary.json and report.html."""
+    from curate.study_commands import run_all
+
+    return run_all(call)
+
+
+@study_command(app, ALL, needs=EVERYTHING)
+def run(call: Call) -> Answer:
+    """Do all of a study, in order, resuming; write summary.json and report.html."""
+    from curate.study_commands import run_all
+
+    return run_all(call)
+
+
+@study_command(app, ALL, needs=())
+def status(call: Call) -> Answer:
+    """Tell which of a study's steps are done."""
+    from curate.dry_run import status
+
+    return status(call.study, call.out)
+
+
+@study_command(app, STEPS, needs=UP_TO_SCORES)
+def score(call: Call) -> Answer:
+    """Sweep: score every checkpoint on every task of the suite."""
+    from curate.study_commands import score
+
+    return score(call)
+
+
+@study_command(app, STEPS, needs=UP_TO_LABELS)
+def label(call: Call) -> Answer:
+    """Find deltas and hops, and label the windows."""
+    from curate.study_commands import label
+
+    return label(call)
+
+
+@study_command(app, STEPS, needs=(*UP_TO_LABELS, "transfer"))
+def transfer(call: Call) -> Answer:
+    """Replay windows shuffled: do the labels transfer? Exits with 1 if not."""
+    from curate.study_commands import transfer
+
+    return transfer(call)
+
+
+@study_command(app, STEPS, needs=(*UP_TO_LABELS, "exports"))
+def export(
+    call: Call,
+    mixture: Annotated[
+        str, typer.Option("--mixture", metavar="NAME", help="A mixture of the study.")
+    ],
+) -> Answer:
+    """Write curated token shards of one mixture, with manifest and checksums."""
+    from curate.study_commands import export
+
+    return export(call, mixture)
+
+
+@study_command(app, STEPS, needs=UP_TO_ARMS)
+def train(
+    call: Call,
+    arm: Annotated[str, typer.Option("--arm", metavar="NAME", help="An arm of the study.")],
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Which of the arm's runs.")],
+    launcher: Annotated[
+        Literal["local"], typer.Option("--launcher", help="Where it runs.")
+    ] = "local",
+) -> Answer:
+    """Train one run of an arm, or resume it."""
+    from curate.study_commands import train
+
+    return train(call, arm, seed)
+
+
+@study_command(app, STEPS, needs=(*UP_TO_ARMS, "transfer", "arm_scores", "verdict"))
+def verify(call: Call) -> Answer:
+    """Judge the arms: did they stabilize, the placebo beside them? Exits with 1 if not."""
+    from curate.study_commands import verify
+
+    return verify(call)
+
+
+@study_command(app, STEPS, needs=EVERYTHING)
+def report(call: Call) -> Answer:
+    """Write the window attribution report: report.html and summary.json."""
+    from curate.study_commands import run_all
+
+    return run_all(call)
+
+
+@study_command(app, ASK, needs=("corpus",))
+def windows(call: Call) -> Answer:
+    """List the run's windows: steps, batches, tokens, instances, sources, proved or not."""
+    from curate.stream_commands import windows
+
+    return windows(call)
+
+
+@study_command(app, ASK, needs=("corpus",))
+def what(
+    call: Call,
+    steps: Annotated[
+        str, typer.Option("--steps", metavar="A:B", help="From checkpoint A to checkpoint B.")
+    ],
+    sample: Annotated[int, typer.Option("--sample", min=0, help="Show N of the documents.")] = 0,
+) -> Answer:
+    """Show what the batches between two steps held: sources exactly, documents sampled."""
+    from curate.stream_commands import what
+
+    return what(call, steps, sample)
+
+
+@study_command(app, ASK, needs=("corpus",))
+def when(
+    call: Call,
+    instance: Annotated[int | None, typer.Option("--instance", help="Id of an instance.")] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", help="A token file: its index or path.")
+    ] = None,
+    document: Annotated[
+        str | None, typer.Option("--document", help="A document of it: its id or place.")
+    ] = None,
+) -> Answer:
+    """Find the batch and step that consumed an instance or a document."""
+    from curate.stream_commands import when
+
+    return when(call, instance, file, document)
+
+
+@study_command(app, ASK, needs=(), optional=True)
+def suite(call: Call | None) -> Answer:
+    """List families, tasks, item counts and an example of each; of STUDY, or all."""
+    from curate.suite_listing import list_suite
+
+    section = call.study.config.suite if call else None
+    return list_suite(section)
+
+
+@plain_command(app, KEEP)
+def check(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="An artefact, or a folder of artefacts.")
+    ],
+) -> Answer:
+    """Check that an artefact's bytes still match its checksums."""
+    from curate.soundness import check_folder
+
+    return check_folder(folder)
+
+
+@plain_command(app, KEEP)
+def doctor(out: Out = None) -> Answer:
+    """Examine this installation: packages, threads, write access, disk."""
+    from curate.soundness import examine
+
+    return examine(out or Path("modehop-out"))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments
+        What follows ``modehop``; by default this process's own arguments.
+
+    Returns
+    -------
+    int
+        The exit code: 0 done, 1 a check said no, 2 bad input, 130 interrupted.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        code = app(given or ["--help"], prog_name="modehop", standalone_mode=False)
+    except Exception as error:
+        # typer's own refusals know how to say themselves; their class has moved between versions.
+        if not hasattr(error, "format_message"):
+            raise
+        say(f"{' '.join(error.format_message().split())} Try: modehop --help")
+        return REFUSED
+    return int(code or 0)

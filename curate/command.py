@@ -1,0 +1,250 @@
+"""The frame of every command: its common options, what it prints, and how it ends.
+
+A command is a function that takes a `Call` (and options of its own) and returns an `Answer`. This
+module gives it the options that all commands share, prints the answer as tables or as JSON, and
+turns every failure into one line and an exit code: 0 done, 1 a check said no, 2 bad input.
+"""
+
+import inspect
+import json
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from curate.endings import ending
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from curate.chain import Chain
+    from curate.study import Study
+
+Command = Callable[..., "Answer"]
+
+# Wide enough for every table when the output is not a terminal, which has no width.
+_PIPE_WIDTH = 160
+
+StudyFile = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study file (YAML), or the name of a shipped one.")
+]
+MaybeStudyFile = Annotated[
+    str | None, typer.Argument(metavar="STUDY", help="A study file (YAML).", show_default=False)
+]
+Settings = Annotated[
+    list[str],
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Use VALUE for the study's KEY (a.b.c). Repeatable."
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="DIR", help="Folder of the artefacts; modehop-out/NAME if not given."
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say exactly what would be done, and do nothing.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")]
+
+_ON_STUDIES: dict[str, tuple[Any, Any]] = {
+    "settings": (Settings, []),
+    "out": (Out, None),
+    "dry_run": (DryRun, False),
+    "quiet": (Quiet, False),
+}
+_ON_ALL: dict[str, tuple[Any, Any]] = {"as_json": (AsJson, False), "debug": (Debug, False)}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command found.
+
+    Attributes
+    ----------
+    data
+        All of it, as plain JSON values.
+    shown
+        What a person is shown of it: rich tables, or lines of text.
+    refusal
+        Why the answer is no; the command then exits with 1.
+    """
+
+    data: Mapping[str, Any]
+    shown: "Sequence[RenderableType]" = ()
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One use of a command on a study.
+
+    Attributes
+    ----------
+    study
+        The study, checked.
+    out
+        The folder of its artefacts; it need not exist yet.
+    quiet
+        Whether to keep silent about progress.
+    """
+
+    study: "Study"
+    out: Path
+    quiet: bool = False
+
+    def chain(self) -> "Chain":
+        """Return the study's steps, each of which makes what is missing."""
+        from curate.chain import Chain
+        from curate.given import check_given
+        from windows.progress import Reporter
+
+        check_given(self.study)
+        return Chain(self.study, self.out, reporter=Reporter(self.quiet))
+
+
+def study_command(
+    app: typer.Typer,
+    panel: str,
+    *,
+    needs: Sequence[str],
+    study: str | None = None,
+    shorthands: Sequence[str] = (),
+    optional: bool = False,
+) -> Callable[[Command], Command]:
+    """Make a function a command on a study.
+
+    Parameters
+    ----------
+    panel
+        The heading in ``modehop --help`` under which it stands.
+    needs
+        The steps of the chain that it makes where they are missing: what ``--dry-run`` shows.
+    study
+        The shipped study that the command works on; by default the user names one.
+    shorthands
+        Options of the command that are short for ``--set NAME=VALUE``.
+    optional
+        The user may leave the study out; then the function is called with None.
+    """
+
+    def register(function: Command) -> Command:
+        def work(options: dict[str, Any]) -> Answer:
+            name = study or options.pop("study")
+            settings = list(options.pop("settings"))
+            own = {key: options.pop(key) for key in shorthands}
+            settings += [f"{key}={value}" for key, value in own.items() if value is not None]
+            shared = {key: options.pop(key) for key in ("out", "quiet", "dry_run")}
+            if name is None:
+                return function(None, **options)
+            call = _call(name, settings, shared["out"], shared["quiet"])
+            if shared["dry_run"]:
+                from curate.dry_run import dry_run
+
+                return dry_run(call.study, call.out, needs, options)
+            return function(call, **own, **options)
+
+        parameters = list(inspect.signature(function).parameters.values())[1:]
+        if optional:
+            parameters.insert(0, _parameter("study", MaybeStudyFile, None))
+        elif study is None:
+            parameters.insert(0, _parameter("study", StudyFile, inspect.Parameter.empty))
+        parameters += [_parameter(key, *value) for key, value in _ON_STUDIES.items()]
+        _register(app, panel, function, parameters, work)
+        return function
+
+    return register
+
+
+def plain_command(app: typer.Typer, panel: str) -> Callable[[Command], Command]:
+    """Make a function a command that needs no study and makes nothing."""
+
+    def register(function: Command) -> Command:
+        parameters = list(inspect.signature(function).parameters.values())
+        _register(app, panel, function, parameters, lambda options: function(**options))
+        return function
+
+    return register
+
+
+def _call(name: str, settings: Sequence[str], out: Path | None, quiet: bool) -> Call:
+    from curate.study import load_study
+
+    study = load_study(name, settings)
+    return Call(study, out or Path("modehop-out") / study.config.name, quiet)
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, annotation=annotation, default=default)
+
+
+def _register(
+    app: typer.Typer,
+    panel: str,
+    function: Command,
+    parameters: Sequence[inspect.Parameter],
+    work: Callable[[dict[str, Any]], Answer],
+) -> None:
+    shared = [_parameter(key, *value) for key, value in _ON_ALL.items()]
+    signature = [
+        each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in (*parameters, *shared)
+    ]
+
+    def command(**options: Any) -> None:
+        as_json, debug = options.pop("as_json"), options.pop("debug")
+        raise typer.Exit(_run(work, options, as_json, debug))
+
+    # typer reads a command's options from its signature; a command here has those of its function
+    # and the shared ones.
+    command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in signature}
+    command.__doc__ = function.__doc__
+    app.command(function.__name__.replace("_", "-"), rich_help_panel=panel)(command)
+
+
+def _run(
+    work: Callable[[dict[str, Any]], Answer], options: dict[str, Any], as_json: bool, debug: bool
+) -> int:
+    try:
+        answer = work(options)
+        _show(answer, as_json)
+    except BrokenPipeError:
+        # Whoever reads stdout has read enough.
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            traceback.print_exc()
+        line, code = ending(error)
+        say(line)
+        return code
+    if answer.refusal:
+        say(answer.refusal)
+    return int(bool(answer.refusal))
+
+
+def _show(answer: Answer, as_json: bool) -> None:
+    if as_json:
+        text = json.dumps(answer.data, indent=2, ensure_ascii=False, allow_nan=False)
+        sys.stdout.write(f"{text}\n")
+        return
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    console = Console(width=width, markup=False, emoji=False, highlight=False)
+    for part in answer.shown:
+        console.print(part, soft_wrap=isinstance(part, str))
+
+
+def say(line: str) -> None:
+    """Write one line to the user, on stderr."""
+    sys.stderr.write(f"modehop: {line}\n")

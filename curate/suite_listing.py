@@ -1,0 +1,59 @@
+"""What the suite asks: families, tasks, numbers of items, and an example of each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from curate.command import Answer
+from scoring.settings import SuiteSection
+from scoring.suite.registry import Task, blocks, tasks
+from scoring.suite.schema import SPLITS, Block
+
+
+def list_suite(section: SuiteSection | None) -> Answer:
+    """List the tasks of a study's suite, or all there are."""
+    chosen = section or SuiteSection(tasks=tuple(tasks()))
+    rows = [_describe(tasks()[key], chosen.demo_seeds) for key in chosen.tasks]
+    data = {"demo_seeds": chosen.demo_seeds, "tasks": rows}
+    return Answer(data, (_table(rows, chosen.demo_seeds),))
+
+
+def _describe(task: Task, demo_seeds: int) -> dict[str, Any]:
+    made = {split: blocks(task.key, split=split, demo_seeds=demo_seeds) for split in SPLITS}
+    return {
+        "task": task.key,
+        "family": task.family,
+        "description": task.description,
+        "wordings": {split: list(task.wordings[split]) for split in SPLITS},
+        "items": {split: sum(len(block.items) for block in made[split]) for split in SPLITS},
+        "example": _example(made["label"][0]),
+    }
+
+
+def _example(block: Block) -> dict[str, str]:
+    item = block.items[0]
+    return {
+        "prompt": block.prefix + item.prompt,
+        "right": item.right,
+        "parrot": item.rivals[0] if len(item.rivals) == 1 else "",
+        "rivals": str(len(item.rivals)),
+    }
+
+
+def _table(rows: Sequence[dict[str, Any]], demo_seeds: int) -> Table:
+    table = Table(title=f"suite, {demo_seeds} demo seeds", title_justify="left", show_lines=True)
+    for name in ("task", "asks", "items\nlabel", "items\nverify", "example", "right", "parrot"):
+        table.add_column(name, justify="right" if name.startswith("items") else "left")
+    for row in rows:
+        example = row["example"]
+        table.add_row(
+            row["task"],
+            row["description"],
+            str(row["items"]["label"]),
+            str(row["items"]["verify"]),
+            example["prompt"],
+            example["right"].strip(),
+            example["parrot"].strip() or f"strongest of {example['rivals']}",
+        )
+    return table
