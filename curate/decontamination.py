@@ -61,9 +61,6 @@ class PromptIndex:
     ----------
     prompts : int
         How many prompts were given.
-    shortest : int
-        Tokens of the shortest piece that is looked for: instances of fewer tokens cannot match. 0
-        where nothing is looked for, without prompts or with all of them shorter than the n-gram.
 
     Raises
     ------
@@ -86,13 +83,22 @@ class PromptIndex:
         self._tokens = _flat(prompts)
         lengths = np.array([len(prompt) for prompt in prompts], dtype=np.int64)
         pieces = _whole(prompts, lengths) if rule.match == "prompt" else _grams(lengths, rule.ngram)
-        self.shortest = int(pieces.length.min()) if len(pieces.length) else 0
+        self._lengths, self._ngram = lengths, None if rule.match == "prompt" else rule.ngram
         sums = _prefix_sums(self._tokens[None, :])
         anchors = _anchors(pieces.length)
         self._tables = [
             _Table.build(pieces.where(anchors == anchor), int(anchor), self._tokens, sums)
             for anchor in np.unique(anchors)
         ]
+
+    def findable(self, length: int) -> int:
+        """Count the prompts that can be found in an instance of `length` tokens at all.
+
+        A whole prompt has to fit into it; under the rule ``ngram`` a prompt has to hold an n-gram.
+        """
+        if self._ngram is None:
+            return int((self._lengths <= length).sum())
+        return int((self._lengths >= self._ngram).sum()) if length >= self._ngram else 0
 
     def find(self, tokens: Tokens) -> Contamination:
         """Look for the prompts in instances.

@@ -108,12 +108,12 @@ def test_the_verdict_does_not_depend_on_how_instances_are_batched():
     assert 0 < whole.mask.sum() < 50
 
 
-def test_what_is_shorter_than_the_ngram_is_not_looked_for_and_it_says_so():
+def test_how_many_prompts_can_be_found_at_all():
     rule = DecontaminationSection(match="ngram", ngram=13)
-    assert PromptIndex([[1, 2, 3]], rule).shortest == 0
-    assert PromptIndex([[1, 2, 3], list(range(20))], rule).shortest == 13
-    assert PromptIndex([[1, 2, 3], list(range(20))], WHOLE).shortest == 3
-    assert PromptIndex([], WHOLE).shortest == 0
+    prompts = [[1, 2, 3], list(range(20)), list(range(100))]
+    assert [PromptIndex(prompts, rule).findable(n) for n in (12, 13, 1000)] == [0, 2, 2]
+    assert [PromptIndex(prompts, WHOLE).findable(n) for n in (2, 64, 100)] == [0, 2, 3]
+    assert PromptIndex([], WHOLE).findable(64) == 0
 
 
 def test_no_instances_and_no_prompts_find_nothing():
