@@ -1,1 +1,1 @@
-"""What training on the data does: plans, the training loop, shuffled replay, arms, stabilization."""
+"""What training on the data does: plans, the loop, shuffled replay, arms, stabilization."""

@@ -11,7 +11,8 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -111,6 +112,9 @@ class InstanceRow:
     tail_cut: bool
 
 
+_COLUMNS = attrgetter(*(field.name for field in fields(InstanceRow)))
+
+
 class ShardWriter:
     """Writes a folder of token shards from rows of token ids.
 
@@ -189,7 +193,7 @@ class ShardWriter:
         place = (len(self._done), shard.tokens, len(ids))
         shard.bounds += self._bounds(ids, row, shard.tokens)
         shard.write(ids)
-        self._rows.append((*place, *astuple(row)))
+        self._rows.append((*place, *_COLUMNS(row)))
         if len(self._rows) == _ROW_GROUP:
             self._flush()
 

@@ -1,0 +1,96 @@
+"""Continued pre-training of one arm with one seed."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from trainers.batches import shard_batches
+from trainers.loop import CHECKPOINTS, Schedule, Training, token_loss, train
+from trainers.plan import TrainingPlan, write_plan
+from trainers.state import TrainingState, load_state
+from windows.files import write_atomic
+
+HELDOUT = "heldout.json"
+_HELDOUT_ROWS = 64
+
+
+@dataclass(frozen=True)
+class ArmJob:
+    """An arm to train.
+
+    Attributes
+    ----------
+    base
+        Folder of the base checkpoint.
+    shards
+        Folder of the arm's curated shards.
+    heldout
+        uint32[n, L] tokens that no run has trained on.
+    """
+
+    plan: TrainingPlan
+    base: Path
+    shards: Path
+    heldout: NDArray[np.uint32]
+
+
+def train_arm(
+    job: ArmJob, folder: Path, *, advance: Callable[[int], None] = lambda n: None
+) -> None:
+    """Train the arm, or resume it; then write its held-out loss.
+
+    Leaves `plan.json` (first), `checkpoints/`, `log/` and `heldout.json` {`loss` in nats per token,
+    `tokens`} in `folder`.
+    """
+    plan = job.plan
+    write_plan(plan, folder)
+
+    def start() -> TrainingState:
+        state = load_state(
+            job.base, plan.optimizer, with_optimizer=plan.init == "weights+optimizer"
+        )
+        # The arm's data begin at its own first batch, whatever the run had read.
+        state.step, state.next_batch = plan.base_step, 0
+        return state
+
+    training = Training(
+        start=start,
+        first_step=plan.base_step,
+        batches=shard_batches(job.shards, batch=plan.batch),
+        schedule=Schedule(plan.phases),
+        optimizer=plan.optimizer,
+        save_at=plan.save_at,
+        stage=plan.stage,
+        tokenizer=job.base,
+    )
+    train(training, folder, advance=advance)
+    _write_heldout_loss(job, folder)
+
+
+def _write_heldout_loss(job: ArmJob, folder: Path) -> None:
+    last = folder / CHECKPOINTS / f"{job.plan.stage}-step{job.plan.save_at[-1]}"
+    model = load_state(last, job.plan.optimizer, with_optimizer=False).model.eval()
+    loss = heldout_loss(model, job.heldout)
+    record = {"loss": loss, "tokens": int(job.heldout.size)}
+    write_atomic(folder / HELDOUT, json.dumps(record, indent=2) + "\n")
+
+
+def heldout_loss(model: torch.nn.Module, tokens: NDArray[np.uint32]) -> float:
+    """Return the mean loss in nats per predicted token over uint32[n, L] `tokens`."""
+    total, count = 0.0, 0
+    with torch.inference_mode():
+        for first in range(0, len(tokens), _HELDOUT_ROWS):
+            rows = torch.from_numpy(tokens[first : first + _HELDOUT_ROWS].astype(np.int64))
+            losses = token_loss(model, rows).double()
+            total, count = total + float(losses.sum()), count + losses.numel()
+    return total / count
+
+
+def read_heldout_loss(folder: Path) -> float:
+    """Return the held-out loss that `train_arm` wrote, in nats per token."""
+    return float(json.loads((folder / HELDOUT).read_text(encoding="utf-8"))["loss"])

@@ -1,0 +1,70 @@
+"""Pre-training of the embedded run, in the exact order that its data order says."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from trainers.batches import OrderedBatches
+from trainers.loop import Schedule, Training, read_log, train
+from trainers.settings import PretrainingSection
+from trainers.state import new_state
+from windows.order import DataOrder
+from windows.run import RunConfig
+from windows.tokens import TokenFiles
+
+
+def checkpoint_steps(section: PretrainingSection) -> tuple[int, ...]:
+    """Return the steps after which the run writes a checkpoint."""
+    return tuple(range(section.checkpoint_first, section.steps + 1, section.checkpoint_every))
+
+
+def schedule(section: PretrainingSection) -> Schedule:
+    """Return the run's learning-rate schedule."""
+    return Schedule(section.phases, section.ramp_steps)
+
+
+def pretrain(
+    run: RunConfig,
+    section: PretrainingSection,
+    files: TokenFiles,
+    folder: Path,
+    *,
+    seed: int,
+    advance: Callable[[int], None] = lambda n: None,
+) -> None:
+    """Pre-train the run from weights drawn from `seed`; see `trainers.loop.train` for what is left.
+
+    Parameters
+    ----------
+    files
+        The run's token files, with the tokenizer's files in the same folder.
+    """
+    job = Training(
+        start=lambda: new_state(section.model, section.optimizer, run.tokenizer, seed=seed),
+        first_step=0,
+        batches=OrderedBatches(files, run.order(files.sizes)),
+        schedule=schedule(section),
+        optimizer=section.optimizer,
+        save_at=checkpoint_steps(section),
+        stage=run.stage,
+        tokenizer=files.paths[0].parent,
+    )
+    train(job, folder, advance=advance)
+
+
+def proved_batches(folder: Path, order: DataOrder) -> dict[int, bool]:
+    """Compare the trainer's log of instance ids with the data order, batch by batch.
+
+    Returns
+    -------
+    dict
+        Batch to whether exactly the order's instances were trained, in its order; batches that were
+        not trained are absent.
+    """
+    log: pl.DataFrame = read_log(folder).select("batch", "instances")
+    return {
+        batch: bool(np.array_equal(ids, order.instances(batch, batch + 1)))
+        for batch, ids in log.iter_rows()
+    }

@@ -1,0 +1,87 @@
+"""Shuffled replay: what a window's data does when only its order inside the window is taken away.
+
+From one fixed checkpoint with its optimizer state, a window's instances are trained in a shuffled
+order, and the suite is scored before and after. Replaying in the run's own order is no check: the
+last steps' noise alone reproduces a hop then.
+"""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer
+
+from scoring.sweep import SweepRequest, Where, score_model, write_items
+from trainers.batches import shuffled_window
+from trainers.loop import Schedule, take_step
+from trainers.settings import OptimizerSection
+from trainers.state import load_state
+from windows.run import RunConfig, Window
+from windows.tokens import TokenFiles
+
+
+@dataclass(frozen=True)
+class ReplayJob:
+    """One window in one shuffled order, from the checkpoint in `base`.
+
+    Attributes
+    ----------
+    files
+        The run's token files, in order.
+    out
+        The folder that item scores go to.
+    """
+
+    base: Path
+    run: RunConfig
+    files: tuple[Path, ...]
+    window: Window
+    shuffle: int
+    seed: int
+    schedule: Schedule
+    optimizer: OptimizerSection
+    request: SweepRequest
+    out: Path
+
+    @property
+    def path(self) -> Path:
+        """Where the job's item scores lie."""
+        return self.out / f"{replay_name(self.window, self.shuffle)}.parquet"
+
+
+def replay_name(window: Window, shuffle: int) -> str:
+    """Name the run that a replay is, in tables."""
+    return f"replay-{window.first_step}-{window.end_step}-shuffle{shuffle}"
+
+
+def replay(job: ReplayJob) -> None:
+    """Train the job's window from the base checkpoint and write the items' scores after it.
+
+    Does nothing where the scores are there already.
+    """
+    if job.path.exists():
+        return
+    torch.set_num_threads(1)
+    state = load_state(job.base, job.optimizer)
+    files = TokenFiles(
+        job.files, sequence_length=job.run.sequence_length, token_bytes=job.run.token_bytes
+    )
+    batches = shuffled_window(
+        files,
+        _order(job.run, files.sizes),
+        (job.window.first_batch, job.window.end_batch),
+        seed=(job.seed, job.window.first_batch, job.shuffle),
+    )
+    for index in range(job.window.end_batch - job.window.first_batch):
+        _, tokens = batches.batch(index)
+        take_step(state, tokens, lr=job.schedule.lr(state.step), clip=job.optimizer.clip)
+    state.model.eval()
+    tokenizer = AutoTokenizer.from_pretrained(job.base, local_files_only=True)
+    where = Where(replay_name(job.window, job.shuffle), job.run.stage, state.step)
+    write_items(score_model(state.model, tokenizer, job.request, where), job.path)
+
+
+@functools.lru_cache(maxsize=2)
+def _order(run: RunConfig, sizes: tuple[int, ...]):  # type: ignore[no-untyped-def]
+    return run.order(sizes)

@@ -1,0 +1,154 @@
+"""What a trainer holds between two steps, and the checkpoint folder it is kept in."""
+
+import base64
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, Olmo3Config, Olmo3ForCausalLM
+
+from trainers.settings import ModelSection, OptimizerSection
+from windows.checkpoint import OPTIMIZER, TRAINER, validate
+from windows.errors import DataError
+from windows.files import atomic_path
+from windows.run import TokenizerFields
+
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+@dataclass
+class TrainingState:
+    """A model and its optimizer between two steps.
+
+    Attributes
+    ----------
+    step
+        Optimizer steps taken; the checkpoint written now is called after it.
+    next_batch
+        The batch to be read next, 0-based, of the data that the steps read.
+    """
+
+    model: Any
+    optimizer: torch.optim.Optimizer
+    step: int
+    next_batch: int
+
+
+def new_state(
+    model: ModelSection, optimizer: OptimizerSection, tokenizer: TokenizerFields, *, seed: int
+) -> TrainingState:
+    """Make an `Olmo3ForCausalLM` with weights drawn from `seed`, at step 0."""
+    torch.manual_seed(seed)
+    config = Olmo3Config(
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=model.hidden_size,
+        intermediate_size=model.intermediate_size,
+        num_hidden_layers=model.layers,
+        num_attention_heads=model.heads,
+        num_key_value_heads=model.heads,
+        max_position_embeddings=model.max_positions,
+        initializer_range=model.initializer_range,
+        rope_theta=model.rope_theta,
+        # A sliding window is longer than any sequence here; full attention says the same, plainly.
+        layer_types=["full_attention"] * model.layers,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_id,
+        eos_token_id=tokenizer.eos_id,
+        bos_token_id=tokenizer.bos_id,
+    )
+    made = Olmo3ForCausalLM(config).train()
+    return TrainingState(made, _adamw(made, optimizer), step=0, next_batch=0)
+
+
+def _adamw(model: Any, section: OptimizerSection) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        model.parameters(), lr=0.0, betas=section.betas, weight_decay=section.weight_decay
+    )
+
+
+def save_state(state: TrainingState, folder: Path, *, tokenizer: Path) -> None:
+    """Write a checkpoint folder that `transformers` loads and that training resumes from.
+
+    Parameters
+    ----------
+    folder
+        Must not exist yet; it appears whole or not at all.
+    tokenizer
+        Folder with the tokenizer's files, copied beside the weights.
+    """
+    transformers.logging.disable_progress_bar()
+    record = {
+        "step": state.step,
+        "next_batch": state.next_batch,
+        "rng": base64.b64encode(torch.get_rng_state().numpy().tobytes()).decode("ascii"),
+    }
+    with atomic_path(folder) as aside:
+        aside.mkdir()
+        state.model.save_pretrained(aside)
+        for name in _TOKENIZER_FILES:
+            shutil.copyfile(tokenizer / name, aside / name)
+        save_file(_moments(state), aside / OPTIMIZER)
+        (aside / TRAINER).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _moments(state: TrainingState) -> dict[str, torch.Tensor]:
+    return {
+        f"{name}/{moment}": torch.as_tensor(state.optimizer.state[parameter][moment])
+        for name, parameter in state.model.named_parameters()
+        for moment in _MOMENTS
+        if parameter in state.optimizer.state
+    }
+
+
+def load_state(
+    folder: Path, optimizer: OptimizerSection, *, with_optimizer: bool = True
+) -> TrainingState:
+    """Read a checkpoint folder back, ready for its next step.
+
+    Raises
+    ------
+    DataError
+        The weights, or the optimizer state where it is asked for, are absent or cut short.
+    """
+    validate(folder)
+    transformers.logging.disable_progress_bar()
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True
+    ).train()
+    state = TrainingState(model, _adamw(model, optimizer), step=0, next_batch=0)
+    if with_optimizer:
+        _restore(state, folder)
+    return state
+
+
+def _restore(state: TrainingState, folder: Path) -> None:
+    for name in (OPTIMIZER, TRAINER):
+        if not (folder / name).is_file():
+            raise DataError(
+                f"the checkpoint has no {name}",
+                where=str(folder),
+                do="take one with optimizer state, or set training.init to weights",
+            )
+    moments = load_file(folder / OPTIMIZER)
+    for name, parameter in state.model.named_parameters():
+        state.optimizer.state[parameter] = {
+            moment: moments[f"{name}/{moment}"] for moment in _MOMENTS
+        }
+    record = json.loads((folder / TRAINER).read_text(encoding="utf-8"))
+    state.step, state.next_batch = int(record["step"]), int(record["next_batch"])
+    rng = torch.frombuffer(bytearray(base64.b64decode(record["rng"])), dtype=torch.uint8)
+    torch.set_rng_state(rng)
+
+
+def learning_rate(state: TrainingState, lr: float) -> None:
+    """Set the learning rate of the next step."""
+    groups: Iterable[dict[str, Any]] = state.optimizer.param_groups
+    for group in groups:
+        group["lr"] = lr
