@@ -15,9 +15,14 @@ What is conditional on what:
 * both are conditional on the checkpoints as they are. Errors speak of other demo seeds (and of the
   items that come with them), not of other training runs or other orders of the same data; whether a
   window's *data* did it is the transfer check's question (:mod:`scoring.transfer`);
-* the innovation's error is also conditional on the fitted c and phi, which all windows share;
+* the innovation's error is not conditional on the fitted c and phi: it is the seeds' error and the
+  regression's own, s^2 (1/W + (x_w - mean x)^2 / sum (x - mean x)^2), added. With the seeds' alone,
+  where 8 windows of 40 truly moved (by 0.4, either way), 22 % of the other 32 had p < 0.05 and 28 %
+  of the discoveries at q = 0.05 were false. With both it is 5 % and 3 %, and 99 % of the planted
+  ones are still found (200 simulated series of 16 demo seeds, phi = 0.6);
 * an innovation is relative. Over the windows its mean is zero and it is uncorrelated with level
-  before, by construction: a drift that all windows share goes into c, not into any window.
+  before, by construction: a drift that all windows share goes into c, not into any window, and
+  where most windows that moved did so the same way, the others seem to move the other way.
 """
 
 from dataclasses import dataclass
@@ -73,7 +78,8 @@ def delta_table(series: SeedSeries) -> pl.DataFrame:
     Columns: `first_step`, `end_step` i64; `level_before`; `delta`, `delta_se`, `delta_df`,
     `p_delta`; `innovation`, `se`, `df`, `p` (all f64). Standard errors are the standard deviation
     over demo seeds divided by the square root of their number, after the variances of all windows
-    were moderated (:func:`scoring.moderation.moderate`), which also gives the degrees of freedom; p
+    were moderated (:func:`scoring.moderation.moderate`), which also gives the degrees of freedom.
+    To the innovation's the regression's error is added, with Satterthwaite's degrees of freedom. p
     values are two-sided, of no change (`p_delta`) and of no innovation (`p`).
 
     For the innovation's variance each seed's own mean over time is removed first: a seed that
@@ -98,7 +104,8 @@ def delta_table(series: SeedSeries) -> pl.DataFrame:
     innovation = after - fit.intercept - fit.persistence * before
     delta_mean, innovation_mean = delta.mean(axis=1), innovation.mean(axis=1)
     delta_se, delta_df = _moderated_se(delta.var(axis=1, ddof=1), delta.shape[1])
-    se, df = _moderated_se(_variance_without_offsets(innovation), delta.shape[1])
+    seed_se, seed_df = _moderated_se(_variance_without_offsets(innovation), delta.shape[1])
+    se, df = _with_regression_error(seed_se, seed_df, series.level[:-1], innovation_mean)
     return pl.DataFrame(
         {
             "first_step": series.steps[:-1],
@@ -110,14 +117,14 @@ def delta_table(series: SeedSeries) -> pl.DataFrame:
             "p_delta": two_sided_p(delta_mean, delta_se, delta_df),
             "innovation": innovation_mean,
             "se": se,
-            "df": np.full(len(delta), df),
+            "df": df,
             "p": two_sided_p(innovation_mean, se, df),
         }
     )
 
 
 def two_sided_p(
-    effect: NDArray[np.float64], se: NDArray[np.float64], df: float
+    effect: NDArray[np.float64], se: NDArray[np.float64], df: float | NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Test for no effect by Student's t; an errorless effect has p 0, none at all 1."""
     size = np.abs(effect)
@@ -140,3 +147,22 @@ def _variance_without_offsets(innovation: NDArray[np.float64]) -> NDArray[np.flo
     scale = windows / (windows - 1) / (seeds - 1)
     variance: NDArray[np.float64] = (centred**2).sum(axis=1) * scale
     return variance
+
+
+def _with_regression_error(
+    seed_se: NDArray[np.float64],
+    seed_df: float,
+    before: NDArray[np.float64],
+    innovation: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    windows = len(before)
+    centred = before - before.mean()
+    spread = float(centred @ centred)
+    leverage = 1 / windows + (centred**2 / spread if spread > 0 else 0.0)
+    seeds = seed_se**2
+    regression = float(innovation @ innovation) / (windows - 2) * leverage
+    total = seeds + regression
+    # Satterthwaite (1946); a window without any error has no use for degrees of freedom.
+    spent = seeds**2 / seed_df + regression**2 / (windows - 2)
+    df = np.divide(total**2, spent, out=np.full(windows, seed_df), where=spent > 0)
+    return np.sqrt(total), df

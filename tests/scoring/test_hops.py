@@ -1,7 +1,7 @@
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -31,6 +31,7 @@ def test_q_by_hand() -> None:
     np.testing.assert_allclose(false_discovery(p, method="fdr_by")[0], 0.04 * harmonic)
 
 
+@settings(deadline=None)
 @given(
     effect=st.floats(-0.2, 0.2),
     se=st.floats(1e-4, 0.2),

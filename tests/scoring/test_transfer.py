@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -87,6 +87,7 @@ def test_bad_input_is_refused() -> None:
         transfer_verdict(np.ones(3), np.full((3, 2), np.nan), seed=0)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 1000), scale=st.floats(0.1, 10), shift=st.floats(-3, 3))
 def test_only_the_ranks_of_strength_matter(seed: int, scale: float, shift: float) -> None:
     strength, effects = replays(0.6, windows=20, seed=seed)

@@ -2,7 +2,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -19,6 +19,7 @@ from trainers.comparisons import (
 counts = st.lists(st.integers(0, 4).map(float), min_size=2, max_size=5).map(np.array)
 
 
+@settings(deadline=None)
 @given(counts, counts)
 def test_exact_p_is_the_share_of_splits(x: np.ndarray, y: np.ndarray) -> None:
     both = np.concatenate([x, y])
@@ -27,6 +28,7 @@ def test_exact_p_is_the_share_of_splits(x: np.ndarray, y: np.ndarray) -> None:
     assert permutation_p(x, y, "below") == pytest.approx(np.mean(np.array(sums) <= x.sum()))
 
 
+@settings(deadline=None)
 @given(counts, counts, st.floats(-1e3, 1e3))
 def test_a_common_shift_changes_no_p(x: np.ndarray, y: np.ndarray, shift: float) -> None:
     # Sums that cancel are where floating point would tell equal splits apart.

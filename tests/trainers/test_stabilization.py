@@ -4,7 +4,7 @@ from math import comb
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scoring.transfer import TransferVerdict
@@ -57,6 +57,7 @@ def test_switches_by_hand(values: list[float], expected: int) -> None:
     assert switches(values, 0.2) == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1, 1), max_size=30), st.floats(0, 0.5))
 def test_switches_know_neither_direction_nor_the_other_mode(
     values: list[float], threshold: float
