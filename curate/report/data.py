@@ -255,7 +255,11 @@ class Arms:
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """One test of an arm against a reference over runs; ``p_holm`` None for the primary one."""
+    """One test of an arm against a reference over runs.
+
+    ``direction`` is where the arm was expected, "above" or "below"; ``p`` is one-sided in that
+    direction. ``p_holm`` is None where nothing was adjusted, as for the primary test.
+    """
 
     endpoint: str
     arm: str
@@ -266,11 +270,15 @@ class Endpoint:
     effect_size: Number
     p: Number
     p_holm: Number = None
+    direction: str = "against"
+
+    def __post_init__(self) -> None:
+        _one_of(self.direction, ("above", "below", "against"), "endpoint's direction")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the arms showed; ``sentences`` say it, the most important one first."""
+    """What the arms showed, in ``sentences``: the verdict, the primary test, then every caveat."""
 
     name: str
     sentences: tuple[str, ...]
@@ -280,6 +288,8 @@ class Verdict:
 
     def __post_init__(self) -> None:
         _one_of(self.name, VERDICTS, "verdict")
+        if not self.sentences:
+            raise ValueError("verdict: got no sentences, the first one is the page's headline")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,7 @@ def render(data: ReportData) -> str:
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),  # our own file
         headline=words.headline(data),
         basis=words.basis(data),
+        caveats=words.caveats(data),
         charts=_charts(data),
         tests=_tests(data),
         tasks=_tasks(data),

@@ -96,7 +96,14 @@ def _series_panel(frame: Frame, series: Series, top: float) -> tuple[str, Panel]
         _points(panel, series),
         _heading(frame, top, series.task, _unit(series)),
     ]
-    return tag("g", *drawn, class_="control" if series.control else "mode"), panel
+    return tag("g", *drawn, class_=_kind(frame, series)), panel
+
+
+def _kind(frame: Frame, series: Series) -> str:
+    """Return the classes of a panel; "dense" where dots and arrows would cover one another."""
+    spacing = (frame.x.end - frame.x.start) / max(len(series.steps), 1)
+    kind = "control" if series.control else "mode"
+    return f"{kind} dense" if spacing < 5 else kind
 
 
 def _unit(series: Series) -> str:
@@ -249,9 +256,8 @@ def _x_axis(frame: Frame, last: Panel) -> str:
             drawn.append(
                 text(frame.x(tick), last.y.start + 31, short_count(shown), class_="tick2 middle")
             )
-    left = frame.size.left - 8
-    drawn.append(text(left, last.y.start + 16, "step", class_="tick end"))
-    drawn.append(text(left, last.y.start + 31, "tokens", class_="tick2 end"))
+    drawn.append(text(0, last.y.start + 16, "step", class_="tick2"))
+    drawn.append(text(0, last.y.start + 31, "tokens", class_="tick2"))
     return "".join(drawn)
 
 

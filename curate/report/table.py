@@ -10,13 +10,14 @@ from curate.report import words
 from curate.report.data import Arms, Endpoint, Mixtures, ReportData, Transfer
 
 STYLES = {"pattern": "yellow", "generalization": "cyan", "neutral": "green", "undecided": "dim"}
-LEFT = ("window", "label", "arm", "minus", "endpoint", "mixture", "task", "")
+LEFT = ("window", "label", "arm", "expected", "reference", "endpoint", "mixture", "task", "")
 
 
 def overview(data: ReportData) -> Group:
     """Return what a finished study prints: headline, its basis, and the short tables."""
     parts: list[RenderableType] = [Text(words.headline(data), style="bold")]
     parts += [Text(sentence) for sentence in words.basis(data)]
+    parts += [Text(f"- {sentence}", style="dim") for sentence in words.caveats(data)]
     parts.append(label_table(data))
     if data.transfer is not None:
         parts.append(transfer_table(data.transfer))
@@ -118,7 +119,17 @@ def arm_table(arms: Arms) -> Table:
 
 def endpoint_table(data: ReportData) -> Table:
     """Return the verdict's tests, the primary one first."""
-    columns = ["endpoint", "arm", "minus", "difference", "interval", "effect size", "p", "p (Holm)"]
+    columns = [
+        "endpoint",
+        "arm",
+        "expected",
+        "reference",
+        "difference",
+        "interval",
+        "effect size",
+        "p",
+        "p (Holm)",
+    ]
     table = _table("Endpoints", columns)
     if data.verdict is None:
         return table
@@ -145,6 +156,7 @@ def _endpoint(row: Endpoint) -> list[str]:
     return [
         row.endpoint,
         row.arm,
+        row.direction,
         row.reference,
         words.decimal(row.difference, signed=True),
         words.interval(row.lo, row.hi),

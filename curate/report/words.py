@@ -1,24 +1,14 @@
 """How numbers are written and what is said about them, the same on every surface."""
 
-from curate.report.data import LABELS, ReportData, Transfer, finite
+from curate.report.data import LABELS, ReportData, finite
 
 MISSING = "–"
 LETTERS = {"pattern": "P", "generalization": "G", "neutral": "N", "undecided": "U"}
 SHAPES = {"pattern": "down", "generalization": "up", "neutral": "square", "undecided": "circle"}
 
-HEADLINES = {
-    "controlled": "Controlled: data selected by the labels set the mode and held it.",
-    "shifted": "Shifted: data selected by the labels moved the mode, but did not hold it.",
-    "stabilized-only": "Stabilized only: the selected data made the mode steadier, but the arms "
-    "do not lie apart.",
-    "no-effect": "No effect: arms trained on selected data could not be told apart.",
-    "underpowered": "Underpowered: too few runs to say whether the selected data did anything.",
-    "labels-do-not-transfer": "The labels do not transfer: what a window did in the run is not "
-    "reproduced by training on its data in another order.",
-}
 NO_CLAIM = (
-    "The labels of this study describe the run, not its documents, so nothing is claimed about "
-    "what training on selected windows does."
+    "So these labels may be read as a record of the run, not as a property of its documents, and "
+    "nothing is claimed about what training on selected windows does."
 )
 
 
@@ -77,36 +67,49 @@ def short_count(value: float) -> str:
 
 def headline(data: ReportData) -> str:
     """Return the study's outcome so far, in one sentence."""
-    if data.transfers is False:
-        return _transfer_headline(data.transfer)
+    if data.transfer is not None and (data.verdict is None or not data.transfers):
+        return _TRANSFER_HEADLINES[data.transfer.verdict]
     if data.verdict is not None:
-        return HEADLINES[data.verdict.name]
-    if data.transfer is not None:
-        return _transfer_headline(data.transfer)
+        return _first(data.verdict.sentences[0])[0]
     return f"{_labels_sentence(data)[:-1]}; whether the labels transfer was not checked."
 
 
 def basis(data: ReportData) -> list[str]:
-    """Return the sentences that say what the headline rests on."""
-    said = list(data.verdict.sentences) if data.verdict else []
-    if data.transfer is not None and data.transfer.sentence not in said:
-        said.append(data.transfer.sentence)
-    if data.transfers is False:
-        said.append(NO_CLAIM)
-    elif data.verdict is not None and data.transfer is None:
-        said.append("Whether the labels transfer was not checked.")
-    labelled = _labels_sentence(data)
-    return [*said, labelled] if labelled[:-1] not in headline(data) else said
+    """Return the sentences that say what the headline rests on.
+
+    Where the labels do not transfer, none of them is the verdict's: no control is claimed.
+    """
+    said = []
+    if data.verdict is not None and data.transfers is not False:
+        said += [_first(data.verdict.sentences[0])[1], *data.verdict.sentences[1:2]]
+        said.append("" if data.transfer else "Whether the labels transfer was not checked.")
+    if data.transfer is not None:
+        said += [data.transfer.sentence, "" if data.transfers else NO_CLAIM]
+    if data.transfer is not None or data.verdict is not None:
+        said.append(_labels_sentence(data))
+    return [sentence for sentence in said if sentence]
 
 
-def _transfer_headline(transfer: Transfer | None) -> str:
-    verdict = transfer.verdict if transfer else "underpowered"
-    return {
-        "transferable": "The labels transfer: training on a window's data in another order "
-        "reproduces what its label says.",
-        "not-transferable": HEADLINES["labels-do-not-transfer"],
-        "underpowered": "Whether the labels transfer cannot be told: the check is underpowered.",
-    }[verdict]
+def caveats(data: ReportData) -> list[str]:
+    """Return what a reader of the verdict must know beside it, nothing where none is given."""
+    if data.verdict is None or data.transfers is False:
+        return []
+    return list(data.verdict.sentences[2:])
+
+
+_TRANSFER_HEADLINES = {
+    "transferable": "The labels transfer: training on a window's data in another order reproduces "
+    "what its label says.",
+    "not-transferable": "The labels do not transfer: what a window did in the run is not "
+    "reproduced by training on its data in another order.",
+    "underpowered": "Whether the labels transfer cannot be told: the check is underpowered.",
+}
+
+
+def _first(text: str) -> tuple[str, str]:
+    """Split the first sentence off."""
+    head, full_stop, rest = text.partition(". ")
+    return head + full_stop.rstrip(), rest
 
 
 def _labels_sentence(data: ReportData) -> str:

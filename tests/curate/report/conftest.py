@@ -210,6 +210,7 @@ def arms(rng, planted):
 
 
 def endpoint(name, arm, reference, difference, p, p_holm=None):
+    direction = "below" if name != "mean_soft" or difference < 0 else "above"
     return Endpoint(
         endpoint=name,
         arm=arm,
@@ -220,6 +221,7 @@ def endpoint(name, arm, reference, difference, p, p_holm=None):
         effect_size=difference / 0.15,
         p=p,
         p_holm=p_holm,
+        direction=direction,
     )
 
 
@@ -229,21 +231,28 @@ def verdict(planted):
     p = 0.004 if planted else 0.43
     sentences = (
         (
-            "control-generalization lies 0.95 [0.80, 1.10] above control-pattern in mean soft "
-            "score (exact permutation p = 0.004, 5 runs each).",
-            "Both controlled arms switch mode 0.2 times a run, the uncontrolled arm 2.0 times.",
-            "The normal control is 0.94 in every arm.",
+            "Controlled: the labelled data held the mode on its side. Levels moved as labelled "
+            "against uncontrolled and against placebo data.",
+            "Primary: mean_soft of control-generalization minus control-pattern is +0.95 "
+            "[+0.80, +1.10], one-sided exact p = 0.0040.",
+            "Not shown to be below placebo: switches of control-pattern.",
+            "All runs continue one checkpoint of one pre-training run: the intervals speak of "
+            "other draws of data, not of other pre-training runs.",
         )
         if planted
-        else ("No claim is made about what the arms do.",)
+        else (
+            "The labels do not transfer, so no control is claimed, whatever the arms show.",
+            "Primary: mean_soft of control-generalization minus control-pattern is +0.02 "
+            "[-0.13, +0.17], one-sided exact p = 0.4300.",
+        )
     )
     return Verdict(
         name="controlled" if planted else "labels-do-not-transfer",
         sentences=sentences,
-        primary=endpoint("level", generalization, pattern, size, p),
+        primary=endpoint("mean_soft", generalization, pattern, size, p),
         secondary=tuple(
             endpoint(name, arm, reference, sign * size / 2, p, min(1, 3 * p))
-            for name in ("level", "spread", "switches")
+            for name in ("mean_soft", "within_sd", "switches")
             for arm, sign in ((generalization, 1), (pattern, -1))
             for reference in ("uncontrolled", "placebo")
         ),

@@ -42,6 +42,11 @@ def test_unknown_words_are_refused(planted):
         replace(planted.verdict, name="success")
 
 
+def test_a_verdict_says_something(planted):
+    with pytest.raises(ValueError, match="headline"):
+        replace(planted.verdict, sentences=())
+
+
 def test_a_hop_is_yes_or_no_and_never_a_direction(planted):
     with pytest.raises(ValueError, match="'none'"):
         replace(planted.windows[0].labels[0], hop="none")

@@ -142,7 +142,7 @@ def test_names_are_text_and_never_markup(planted):
     )
     page = Page(render(hostile))
     assert "b" not in page.elements
-    assert page.text.count("<b>x</b>") > 20
+    assert page.text.count("<b>x</b>") > 15
     assert "{{ 7 * 7 }}" in page.text
 
 
@@ -160,7 +160,7 @@ def test_without_transfer_the_page_says_so_and_claims_nothing(unplanted):
     heading = re.search(r"<h1>(.*?)</h1>", render(unplanted)).group(1)
     assert heading.startswith("The labels do not transfer")
     assert "not-transferable" in page.text
-    claims = r"\bControlled\b|set the mode|moved the mode|steadier|Holm|permutation|primary\b.*p ="
+    claims = r"\bControlled\b|Primary:|held the mode|moved as|Holm|permutation|primary\b.*p ="
     assert not re.search(claims, page.text)
     assert "Shown for the record" in page.text
 
