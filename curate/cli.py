@@ -218,6 +218,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # typer's own refusals know how to say themselves; their class has moved between versions.
         if not hasattr(error, "format_message"):
             raise
-        say(f"{' '.join(error.format_message().split())} Try: modehop --help")
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context else "modehop"
+        say(f"{' '.join(error.format_message().split())} Try: {path} --help")
         return REFUSED
     return int(code or 0)

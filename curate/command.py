@@ -105,10 +105,8 @@ class Call:
     def chain(self) -> "Chain":
         """Return the study's steps, each of which makes what is missing."""
         from curate.chain import Chain
-        from curate.given import check_given
         from windows.progress import Reporter
 
-        check_given(self.study)
         return Chain(self.study, self.out, reporter=Reporter(self.quiet))
 
 
@@ -177,9 +175,11 @@ def plain_command(app: typer.Typer, panel: str) -> Callable[[Command], Command]:
 
 
 def _call(name: str, settings: Sequence[str], out: Path | None, quiet: bool) -> Call:
+    from curate.given import check_given
     from curate.study import load_study
 
     study = load_study(name, settings)
+    check_given(study)
     return Call(study, out or Path("modehop-out") / study.config.name, quiet)
 
 

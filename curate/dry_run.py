@@ -10,7 +10,6 @@ from rich.table import Table
 
 from curate.chain import Chain
 from curate.command import Answer
-from curate.given import check_given
 from curate.study import Study
 from windows.progress import Reporter
 
@@ -28,7 +27,6 @@ def dry_run(study: Study, out: Path, needs: Sequence[str], options: Mapping[str,
     options
         The command's own options, as given.
     """
-    check_given(study)
     steps = [step for step in plan(study, out) if step.name in needs]
     chosen = {key: value for key, value in options.items() if value is not None}
     data = {"out": str(out), "options": chosen, **study.resolved(), "steps": _plain(steps)}

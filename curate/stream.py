@@ -1,6 +1,5 @@
 """What a run read, and when: questions put to its data order and its token files."""
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,7 @@ from windows.bounds import read_bounds
 from windows.errors import ConfigError, DataError
 from windows.manifest import read_manifest
 from windows.order import DataOrder
-from windows.run import DataFile, RunConfig
+from windows.run import DataFile, RunConfig, Window, window
 from windows.tokens import TokenFiles, documents
 
 
@@ -96,6 +95,23 @@ class Stream:
         """The sources, in the order in which the run lists them."""
         return tuple(dict.fromkeys(file.source for file in self.files))
 
+    def window(self, first_step: int, end_step: int) -> Window:
+        """Return the window between two checkpoints.
+
+        Raises
+        ------
+        ConfigError
+            The run did not train these steps.
+        """
+        if end_step > self.end_step:
+            raise ConfigError(
+                f"run {self.run.name} ended at step {self.end_step}",
+                where="--steps",
+                got=f"{first_step}:{end_step}",
+                do=f"choose a range within {self.run.step_map[0].first_step}:{self.end_step}",
+            )
+        return window(self.run, self.order, first_step, end_step)
+
     def composition(self, first_batch: int, end_batch: int) -> tuple[Share, ...]:
         """Return what each source gave to batches ``[first_batch, end_batch)``, exactly."""
         files, _ = self.order.locate(self.order.instances(first_batch, end_batch))
@@ -147,41 +163,16 @@ class Stream:
             file=int(files[0]),
             first_token=int(offsets[0]) // self.run.token_bytes,
             batch=batch,
-            steps=self._steps(batch),
+            steps=tuple(step for step in self.run.steps_of_batch(batch) if step < self.end_step),
         )
 
-    def instances_of(self, file: int, start: int, end: int) -> range:
+    def instances_of(self, file: int, start: int, end: int) -> list[int]:
         """Return the instances that hold tokens ``[start, end)`` of a file.
 
-        Empty where all of them lie behind the file's last whole instance, which no run reads.
+        None where all of them lie behind the file's last whole instance, which no run reads.
         """
-        length = self.run.sequence_length
-        last_start = (end - 1) // length * length
-        return range(self._first_at(file, start // length * length), self._after(file, last_start))
-
-    def _first_at(self, file: int, token: int) -> int:
-        """Return the first instance that begins at `token` of the file, or later in the run."""
-        place = (file, token * self.run.token_bytes)
-        return bisect_left(range(self.order.num_instances), place, key=self._place)
-
-    def _after(self, file: int, token: int) -> int:
-        """Return the first instance that begins after `token` of the file."""
-        return self._first_at(file, token + self.run.sequence_length)
-
-    def _place(self, instance: int) -> tuple[int, int]:
-        files, offsets = self.order.locate([instance])
-        return int(files[0]), int(offsets[0])
-
-    def _steps(self, batch: int) -> tuple[int, ...]:
-        if batch < 0:
-            return ()
-        ends = [entry.first_step for entry in self.run.step_map[1:]] + [self.end_step]
-        steps = (
-            entry.first_step + batch - entry.first_batch
-            for entry, end in zip(self.run.step_map, ends, strict=True)
-            if 0 <= batch - entry.first_batch < min(end, self.end_step) - entry.first_step
-        )
-        return tuple(steps)
+        size = self.run.token_bytes
+        return [int(each) for each in self.order.overlapping(file, start * size, end * size)]
 
     def _document(
         self, row: npt.NDArray[np.uint32], place: int, where: tuple[int, int, int]

@@ -8,11 +8,11 @@ from typing import Any
 from rich.table import Table
 
 from curate.command import Answer, Call
-from curate.given import check_given, given_files
+from curate.given import given_files
 from curate.stream import Reading, Share, Stream, document_span, find_file
 from windows.errors import ConfigError
 from windows.manifest import data_files
-from windows.run import Window, tile, window
+from windows.run import Window, tile
 
 PROVED, DISPROVED, NOT_PROVED = "proved", "disproved", "not proved"
 
@@ -44,7 +44,7 @@ def what(call: Call, steps: str, sample: int) -> Answer:
     """Tell what the batches between two checkpoints held."""
     first_step, end_step = _step_range(steps)
     stream, _ = _open(call)
-    asked = window(stream.run, stream.order, first_step, end_step)
+    asked = stream.window(first_step, end_step)
     shares = stream.composition(asked.first_batch, asked.end_batch)
     seed = call.study.config.seed
     samples = stream.sample(asked.first_batch, asked.end_batch, sample, seed) if sample else []
@@ -113,7 +113,6 @@ def _open(call: Call) -> tuple[Stream, Mapping[int, bool] | None]:
     """
     study = call.study
     if not study.run.embedded:
-        check_given(study)
         end = study.checkpoint_steps[-1]
         return Stream(study.run_config, given_files(study), study.data_folder, end), None
     chain = call.chain()
@@ -131,6 +130,8 @@ def _reading_words(reading: Reading, stream: Stream) -> str:
     name = f"instance {reading.instance} ({stream.files[reading.file].source})"
     if reading.batch < 0:
         return f"{name}: never read, it is in the unused tail behind the last whole batch"
+    if not stream.run.steps_of_batch(reading.batch):
+        return f"{name}: batch {reading.batch}, never read: the run skipped it"
     if not reading.steps:
         return f"{name}: batch {reading.batch}, never read: the run ended at step {stream.end_step}"
     steps = " and ".join(f"{step} -> {step + 1}" for step in reading.steps)
