@@ -266,7 +266,7 @@ def arm_class(arm: str) -> str:
 def forest(rows: Sequence[Endpoint]) -> list[str]:
     """Return a drawing for every row of the endpoint table: difference and interval, one scale."""
     lo, hi = extent([v for row in rows for v in (row.difference, row.lo, row.hi)], include=(0.0,))
-    scale = Scale(lo, hi, 6, 124)
+    scale = Scale(lo, hi, 6, 104)
     return [_forest_row(row, scale) for row in rows]
 
 
@@ -278,4 +278,4 @@ def _forest_row(row: Endpoint, scale: Scale) -> str:
     difference = finite(row.difference)
     if difference is not None:
         drawn.append(marker("diamond", (scale(difference), 11), 4, "estimate", decimal(difference)))
-    return tag("svg", *drawn, viewBox="0 0 130 22", width=130, height=22, aria_hidden="true")
+    return tag("svg", *drawn, viewBox="0 0 110 22", width=110, height=22, aria_hidden="true")

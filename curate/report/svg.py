@@ -126,7 +126,7 @@ def extent(values: Iterable[float | None], *, include: tuple[float, ...] = ()) -
     if not known:
         return 0.0, 1.0
     lo, hi = min(known), max(known)
-    if lo == hi:
+    if hi - lo < 1e-9:  # narrower than any score is precise
         lo, hi = lo - 0.5, hi + 0.5
     step = nice_step(hi - lo, 8)
     return math.floor(lo / step + 1e-9) * step, math.ceil(hi / step - 1e-9) * step

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -18,14 +19,14 @@ def overview(data: ReportData) -> Group:
     parts: list[RenderableType] = [Text(words.headline(data), style="bold")]
     parts += [Text(sentence) for sentence in words.basis(data)]
     parts += [Text(f"- {sentence}", style="dim") for sentence in words.caveats(data)]
-    parts.append(label_table(data))
+    tables = [label_table(data)]
     if data.transfer is not None:
-        parts.append(transfer_table(data.transfer))
+        tables.append(transfer_table(data.transfer))
     if data.arms is not None:
-        parts.append(arm_table(data.arms))
+        tables.append(arm_table(data.arms))
     if data.verdict is not None and data.transfers is not False:
-        parts.append(endpoint_table(data))
-    return Group(*parts)
+        tables.append(endpoint_table(data))
+    return Group(*parts, *(Padding(table, (1, 0, 0, 0)) for table in tables))
 
 
 def label_table(data: ReportData) -> Table:
