@@ -46,13 +46,16 @@ In an artefact of the store, `SHA256SUMS` covers every one of them: `sha256sum -
 
 ## Reading it with OLMo-core
 
-From this folder. The type has to be given: OLMo-core would guess it from the vocabulary's size.
+From this folder. The type has to be given: OLMo-core would guess it from the vocabulary's size. The
+paths have to be absolute, or it looks for the bounds in the root folder.
 
 ```python
+from pathlib import Path
+
 from olmo_core.data import NumpyDatasetDType, NumpyFSLDatasetConfig, TokenizerConfig
 
 dataset = NumpyFSLDatasetConfig(
-    paths={paths},
+    paths=[str(Path(f"part-{{shard:05d}}.npy").resolve()) for shard in range({number})],
     dtype=NumpyDatasetDType.{dtype},
     sequence_length={length},
     tokenizer=TokenizerConfig(
@@ -96,7 +99,7 @@ def data_card(facts: Mapping[str, Any], tokenizer: TokenizerFields, manifest: Ma
         sources="\n".join(f"| {name} | {s:.4f} |" for name, s in found["source_shares"].items()),
         shards=f"`{paths[0]}`" if len(paths) == 1 else f"`{paths[0]}` ... `{paths[-1]}`",
         dtype=manifest.dtype,
-        paths=f'["{paths[0]}"]' if len(paths) == 1 else _path_list(len(paths)),
+        number=len(paths),
         vocab_size=tokenizer.vocab_size,
         eos_id=tokenizer.eos_id,
         pad_id=tokenizer.pad_id,
@@ -140,7 +143,3 @@ def _decontamination(found: Mapping[str, Any]) -> str:
         f" {found['prompts_found']:,} were, in {found['rejected_instances']:,} instances"
         f" ({found['rejected_documents']:,} documents)."
     )
-
-
-def _path_list(number: int) -> str:
-    return f'[f"part-{{shard:05d}}.npy" for shard in range({number})]'

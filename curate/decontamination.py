@@ -151,7 +151,8 @@ class _Table:
         pieces, hashes = pieces.where(order), hashes[order]
         kept = ~_repeats_its_group(pieces, hashes, tokens)
         pieces, hashes = pieces.where(kept), hashes[kept]
-        seen = np.zeros(1 << max(12, (8 * len(hashes)).bit_length()), dtype=np.bool_)
+        # Sparse, so that few places pass by chance; at most 128 MiB.
+        seen = np.zeros(1 << min(max(12, (64 * len(hashes)).bit_length()), 27), dtype=np.bool_)
         seen[hashes & np.uint64(len(seen) - 1)] = True
         return _Table(anchor, pieces, hashes, seen)
 

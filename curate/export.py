@@ -169,7 +169,7 @@ def read_mixture(folder: Path) -> dict[str, Any]:
         facts = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise DataError(
-            "no exported mixture", where=str(path), got=str(error), do="export it first"
+            "no exported mixture", where=str(path), got=_line(error), do="export it first"
         ) from error
     if not isinstance(facts, dict) or facts.get("schema") != SCHEMA:
         raise DataError(
@@ -239,7 +239,7 @@ def _read_labels(job: ExportJob) -> pl.DataFrame:
         table = pl.read_parquet(job.labels, columns=wanted).filter(pl.col("task") == job.task)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(
-            "labels cannot be read", where=str(job.labels), got=str(error), do="label again"
+            "labels cannot be read", where=str(job.labels), got=_line(error), do="label again"
         ) from error
     if odd := {window.name for window in job.windows} ^ set(table["window"]):
         raise DataError(
@@ -261,9 +261,14 @@ def _read_prompts(prompts: Path | tuple[tuple[int, ...], ...]) -> Sequence[Seque
         raise DataError(
             "eval prompts cannot be read",
             where=str(prompts),
-            got=str(error),
+            got=_line(error),
             do="write a JSON list of lists of token ids",
         ) from error
+
+
+def _line(error: Exception) -> str:
+    # polars appends the query plan.
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _instances_of(

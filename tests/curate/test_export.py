@@ -4,6 +4,7 @@ import pickle
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from curate.mixture import choose_windows, draw
 from curate.settings import DecontaminationSection, SelectSection
 from windows.errors import CheckFailed, ConfigError, DataError
 from windows.identity import hash_file
-from windows.shards import INSTANCE_SCHEMA, iter_rows, read_manifest, read_tokens
+from windows.shards import INSTANCE_SCHEMA, iter_rows, read_tokens
 
 ROOT = Path(curate.export.__file__).parents[1]
 PROMPT = (9001, 9002, 9003)
@@ -159,37 +160,66 @@ def test_what_an_earlier_attempt_left_is_replaced(toy, tmp_path):
     assert payload(tmp_path / "again") == payload(tmp_path / "fresh")
 
 
+READ_WITH_OLMO_CORE = """
+import json, numpy as np
+from olmo_core.data.utils import iter_document_indices
+
+dataset.prepare()
+np.save("read.npy", np.stack([dataset[i]["input_ids"].numpy() for i in range(len(dataset))]))
+found = [list(iter_document_indices(path, use_array_if_local=False)) for path in dataset.paths]
+print(json.dumps([[int(end) for _, end in documents] for documents in found]))
+"""
+
+
 def test_olmo_core_reads_the_shards_as_the_data_card_says(toy, tmp_path):
     pytest.importorskip("olmo_core")
     export_mixture(toy.job(shard_tokens=25 * 16), tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     (snippet,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
-    snippet += (
-        "import numpy as np\n"
-        "dataset.prepare()\n"
-        "ids = np.stack([dataset[i]['input_ids'].numpy() for i in range(len(dataset))])\n"
-        "np.save('read.npy', ids)\n"
-    )
-    subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", snippet],
+    child = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", snippet + READ_WITH_OLMO_CORE],
         cwd=tmp_path / "out",
         check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
     )
-    read = np.load(tmp_path / "out" / "read.npy")
-    assert len(read_manifest(tmp_path / "out").shards) == 3
-    assert read.tolist() == read_tokens(tmp_path / "out").tolist()
-
-
-def test_olmo_core_finds_the_documents_where_the_bounds_say(toy, tmp_path):
-    data = pytest.importorskip("olmo_core.data.utils")
-    export_mixture(toy.job(), tmp_path / "out")
-    stored = tmp_path / "out" / "part-00000.npy"
-    found = list(data.iter_document_indices(str(stored), use_array_if_local=False))
     tokens = read_tokens(tmp_path / "out")
-    ends = np.flatnonzero((tokens == 1).ravel() | (np.arange(tokens.size) % 16 == 15)) + 1
-    assert [end for _, end in found] == ends.tolist()
-    assert [start for start, _ in found] == [0, *ends[:-1].tolist()]
+    assert np.load(tmp_path / "out" / "read.npy").tolist() == tokens.tolist()
+    # The bounds end a document at every EOS, and at the end of every instance.
+    ends = (tokens == 1) | (np.arange(16) == 15)
+    by_shard = [np.flatnonzero(ends[i : i + 25]) + 1 for i in range(0, 60, 25)]
+    found = json.loads(child.stdout.splitlines()[-1])
+    assert found == [shard.tolist() for shard in by_shard]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.1, 0.2])
+def test_a_killed_export_leaves_no_process_and_the_next_one_the_same_bytes(toy, tmp_path, delay):
+    job = toy.job(shard_tokens=16)
+    (tmp_path / "job.pickle").write_bytes(pickle.dumps((job, tmp_path / "killed")))
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import pickle, sys, curate.pipeline; from curate.export import export_mixture;"
+            "job = pickle.load(open(sys.argv[1], 'rb')); print('ready', flush=True);"
+            "export_mixture(*job)",
+            tmp_path / "job.pickle",
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    with child:
+        child.stdout.readline()
+        time.sleep(delay)
+        child.kill()
+    with pytest.raises(ProcessLookupError):
+        os.killpg(child.pid, 0)
+    for stale in tmp_path.rglob("killed/*.tmp"):
+        stale.unlink()  # as the artefact store does before every attempt
+    export_mixture(job, tmp_path / "killed")
+    export_mixture(job, tmp_path / "whole")
+    assert payload(tmp_path / "killed") == payload(tmp_path / "whole")
 
 
 def test_a_placebo_takes_other_windows_for_every_seed(toy, tmp_path):
@@ -267,8 +297,12 @@ def test_a_label_that_no_window_carries_is_a_failed_check(toy, tmp_path):
 
 def test_damaged_inputs_are_refused(toy, tmp_path):
     (tmp_path / "prompts.json").write_text('[[1, "x"]]')
+    toy_labels = pl.read_parquet(toy.labels).drop("strength")
+    toy_labels.write_parquet(tmp_path / "bare.parquet")
+    text = refused(toy.job(labels=tmp_path / "bare.parquet"), tmp_path, DataError)
+    assert "bare.parquet" in text and len(text.splitlines()) == 1
     assert "prompts" in refused(toy.job(prompts=tmp_path / "prompts.json"), tmp_path, DataError)
-    assert "labels" in refused(toy.job(labels=tmp_path / "none.parquet"), tmp_path, DataError)
+    assert "none.parquet" in refused(toy.job(labels=tmp_path / "none.parquet"), tmp_path, DataError)
     file = toy.files.paths[1]
     file.write_bytes(file.read_bytes()[:-64])
     assert str(file) in refused(toy.job(), tmp_path, DataError)
