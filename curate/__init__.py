@@ -1,1 +1,1 @@
-"""Choose, write, show: mixtures, the datatrove pipeline, export, reports, the study and its command."""
+"""Choose, write, show: mixtures, the datatrove pipeline, export, reports, study, command."""

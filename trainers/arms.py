@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from scoring.sweep import load_model
 from trainers.batches import shard_batches
 from trainers.loop import CHECKPOINTS, Schedule, Training, token_loss, train
 from trainers.plan import TrainingPlan, write_plan
@@ -74,10 +75,15 @@ def train_arm(
 
 def _write_heldout_loss(job: ArmJob, folder: Path) -> None:
     last = folder / CHECKPOINTS / f"{job.plan.stage}-step{job.plan.save_at[-1]}"
-    model = load_state(last, job.plan.optimizer, with_optimizer=False).model.eval()
-    loss = heldout_loss(model, job.heldout)
+    loss = heldout_loss_of(last, job.heldout)
     record = {"loss": loss, "tokens": int(job.heldout.size)}
     write_atomic(folder / HELDOUT, json.dumps(record, indent=2) + "\n")
+
+
+def heldout_loss_of(checkpoint: Path, tokens: NDArray[np.uint32]) -> float:
+    """Return the held-out loss of a checkpoint folder's model; see `heldout_loss`."""
+    torch.set_num_threads(1)
+    return heldout_loss(load_model(checkpoint)[0], tokens)
 
 
 def heldout_loss(model: torch.nn.Module, tokens: NDArray[np.uint32]) -> float:

@@ -31,6 +31,7 @@ def pretrain(
     files: TokenFiles,
     folder: Path,
     *,
+    tokenizer: Path,
     seed: int,
     advance: Callable[[int], None] = lambda n: None,
 ) -> None:
@@ -38,8 +39,8 @@ def pretrain(
 
     Parameters
     ----------
-    files
-        The run's token files, with the tokenizer's files in the same folder.
+    tokenizer
+        Folder of the tokenizer's files, which go with every checkpoint.
     """
     job = Training(
         start=lambda: new_state(section.model, section.optimizer, run.tokenizer, seed=seed),
@@ -49,7 +50,7 @@ def pretrain(
         optimizer=section.optimizer,
         save_at=checkpoint_steps(section),
         stage=run.stage,
-        tokenizer=files.paths[0].parent,
+        tokenizer=tokenizer,
     )
     train(job, folder, advance=advance)
 

@@ -14,16 +14,20 @@ from transformers import AutoTokenizer
 
 from scoring.sweep import SweepRequest, Where, score_model, write_items
 from trainers.batches import shuffled_window
-from trainers.loop import Schedule, take_step
+from trainers.loop import take_step
 from trainers.settings import OptimizerSection
-from trainers.state import load_state
+from trainers.state import TrainingState, load_state
+from windows.order import DataOrder
 from windows.run import RunConfig, Window
 from windows.tokens import TokenFiles
+
+BASE = "replay-base"
+"""Name of the run that the base checkpoint is, in the tables of a replay."""
 
 
 @dataclass(frozen=True)
 class ReplayJob:
-    """One window in one shuffled order, from the checkpoint in `base`.
+    """One window in one shuffled order, from the checkpoint in `base`; no window: the base alone.
 
     Attributes
     ----------
@@ -36,10 +40,10 @@ class ReplayJob:
     base: Path
     run: RunConfig
     files: tuple[Path, ...]
-    window: Window
+    window: Window | None
     shuffle: int
     seed: int
-    schedule: Schedule
+    lr: float
     optimizer: OptimizerSection
     request: SweepRequest
     out: Path
@@ -47,7 +51,12 @@ class ReplayJob:
     @property
     def path(self) -> Path:
         """Where the job's item scores lie."""
-        return self.out / f"{replay_name(self.window, self.shuffle)}.parquet"
+        return self.out / f"{self.name}.parquet"
+
+    @property
+    def name(self) -> str:
+        """The name of the run that this replay is."""
+        return replay_name(self.window, self.shuffle) if self.window else BASE
 
 
 def replay_name(window: Window, shuffle: int) -> str:
@@ -64,24 +73,29 @@ def replay(job: ReplayJob) -> None:
         return
     torch.set_num_threads(1)
     state = load_state(job.base, job.optimizer)
+    if job.window:
+        _train(state, job, job.window)
+    state.model.eval()
+    tokenizer = AutoTokenizer.from_pretrained(job.base, local_files_only=True)
+    where = Where(job.name, job.run.stage, state.step)
+    write_items(score_model(state.model, tokenizer, job.request, where), job.path)
+
+
+def _train(state: TrainingState, job: ReplayJob, window: Window) -> None:
     files = TokenFiles(
         job.files, sequence_length=job.run.sequence_length, token_bytes=job.run.token_bytes
     )
     batches = shuffled_window(
         files,
         _order(job.run, files.sizes),
-        (job.window.first_batch, job.window.end_batch),
-        seed=(job.seed, job.window.first_batch, job.shuffle),
+        (window.first_batch, window.end_batch),
+        seed=(job.seed, window.first_batch, job.shuffle),
     )
-    for index in range(job.window.end_batch - job.window.first_batch):
+    for index in range(window.end_batch - window.first_batch):
         _, tokens = batches.batch(index)
-        take_step(state, tokens, lr=job.schedule.lr(state.step), clip=job.optimizer.clip)
-    state.model.eval()
-    tokenizer = AutoTokenizer.from_pretrained(job.base, local_files_only=True)
-    where = Where(replay_name(job.window, job.shuffle), job.run.stage, state.step)
-    write_items(score_model(state.model, tokenizer, job.request, where), job.path)
+        take_step(state, tokens, lr=job.lr, clip=job.optimizer.clip)
 
 
 @functools.lru_cache(maxsize=2)
-def _order(run: RunConfig, sizes: tuple[int, ...]):  # type: ignore[no-untyped-def]
+def _order(run: RunConfig, sizes: tuple[int, ...]) -> DataOrder:
     return run.order(sizes)

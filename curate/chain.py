@@ -1,0 +1,345 @@
+"""The whole chain of a study, step by step, each step an artefact that is made once.
+
+::
+
+    corpus -> pretrain -> scores -> labels --+-> transfer ----------------+
+        |                                    |                            |
+        +-> prompts -------------------------+-> exports -> arms -> arm_scores -> verdict -> report
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import curate.chain_steps as steps
+from curate.export import ExportJob
+from curate.made import Made, NotMadeError, Step
+from curate.sources import Sources
+from curate.study import Study
+from scoring.suite.schema import Split
+from scoring.sweep import SweepRequest, sweep
+from trainers.plan import TrainingPlan, check_arms
+from windows.checkpoint import Checkpoint, catalog
+from windows.errors import ConfigError
+from windows.progress import Reporter
+from windows.store import Artefact, Recipe
+from windows.workers import WorkerPool
+
+__all__ = ["Chain", "Step"]
+
+
+class Chain:
+    """A study's steps. Each method makes what is missing before it, and returns its artefact.
+
+    Parameters
+    ----------
+    out
+        The folder of the study's artefacts; hold a `StoreLock` on it while making.
+    pool
+        Where training and scoring run; by default `study.config.workers` processes, started when
+        the first job comes.
+    look_only
+        Make nothing; see `curate.made.Made`.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        out: Path,
+        *,
+        reporter: Reporter,
+        pool: WorkerPool | None = None,
+        look_only: bool = False,
+    ) -> None:
+        self.study = study
+        self.config = study.config
+        self.out = out
+        self.reporter = reporter
+        self.made = Made(out, reporter, look_only=look_only)
+        self.sources = Sources(study, self.made, reporter)
+        self._pool = pool
+
+    @property
+    def pool(self) -> WorkerPool:
+        """The worker processes."""
+        if self._pool is None:
+            self._pool = WorkerPool(self.config.workers)
+        return self._pool
+
+    def corpus(self) -> Artefact:
+        """Write the embedded run's token files, or note a given run's checksums."""
+        return self.sources.corpus()
+
+    def pretrain(self) -> Artefact:
+        """Pre-train the embedded run, or note a given run's checkpoints."""
+        return self.sources.pretrain()
+
+    def scores(self) -> Artefact:
+        """Score every checkpoint on the items that label."""
+        run = self.pretrain()
+        recipe = Recipe("scores", "run", 1, self._asked("label"), (run,))
+        return self._scored("scores", recipe, lambda: self.sources.checkpoints(), "label")
+
+    def labels(self) -> Artefact:
+        """Label every window on every task."""
+        scores = self.scores()
+        parameters = {"labels": self.config.labels, "windows": self.config.windows}
+        recipe = Recipe("labels", self.config.labels.rule, 1, parameters, (scores,))
+        return self.made.artefact(
+            "labels",
+            recipe,
+            lambda part: steps.write_labels(
+                scores.path, self.sources.windows(), self.config.labels, part
+            ),
+        )
+
+    def replay(self) -> Artefact:
+        """Train every window's data in shuffled orders from one checkpoint, and score."""
+        run, section = self.pretrain(), self.config.transfer
+        parameters = {
+            **self._asked("verify"),
+            "transfer": {"checkpoint": section.checkpoint, "shuffles": section.shuffles},
+            "windows": self.config.windows,
+            "training": self._lr(section.checkpoint),
+            "seed": self.config.seed,
+        }
+        recipe = Recipe("replay", f"step{section.checkpoint}", 1, parameters, (run, self.corpus()))
+        return self.made.artefact("transfer", recipe, self._replay)
+
+    def transfer(self) -> Artefact:
+        """Judge whether the labels transfer to shuffled replays."""
+        labels, replay = self.labels(), self.replay()
+        parameters = {"task": self.config.labels.task, "threshold": self.config.transfer.threshold}
+        recipe = Recipe("transfer", self.config.labels.rule, 1, parameters, (labels, replay))
+        return self.made.artefact(
+            "transfer",
+            recipe,
+            lambda part: steps.write_transfer(
+                labels.path, replay.path, self.sources.windows(), parameters, part
+            ),
+        )
+
+    def prompts(self) -> Artefact:
+        """Write the token ids of every prompt of the suite, for decontamination."""
+        parameters = self._suite()
+        recipe = Recipe("prompts", "suite", 1, parameters, (self.pretrain(),))
+        return self.made.artefact(
+            "exports",
+            recipe,
+            lambda part: steps.write_prompts(
+                self.sources.checkpoints()[0].path, self.request, part
+            ),
+        )
+
+    def exports(self, mixture: str | None = None, seed: int | None = None) -> list[Artefact]:
+        """Export one mixture or all, for one arm seed or all."""
+        names = self._chosen(mixture, self.config.mixtures, "mixture")
+        pairs = [(name, number) for name in names for number in self._seeds(seed)]
+        recipes = [self._export_recipe(name, number) for name, number in pairs]
+        jobs = {
+            recipe.label: self._export_job(*pair)
+            for recipe, pair in zip(recipes, pairs, strict=True)
+            if not self.made.look_only
+        }
+        make = partial(self._in_workers, steps.build_export, jobs, "exporting shards")
+        return self.made.several("exports", recipes, make)
+
+    def arms(self, arm: str | None = None, seed: int | None = None) -> list[Artefact]:
+        """Train one arm or all, with one seed or all."""
+        names = self._chosen(arm, self.config.arms, "arm")
+        pairs = [(name, number) for name in names for number in self._seeds(seed)]
+        shards = {pair: self.exports(self.config.arms[pair[0]], pair[1])[0] for pair in pairs}
+        run = self.pretrain()
+        plans = {pair: self._plan(*pair, run, shards[pair]) for pair in pairs}
+        check_arms(list(plans.values()))
+        recipes, jobs = [], {}
+        for pair in pairs:
+            label = f"{pair[0]}-seed{pair[1]}"
+            parents = (run, shards[pair])
+            recipes.append(Recipe("arm", label, 1, {"plan": plans[pair]}, parents))
+            jobs[label] = (plans[pair], shards[pair].path)
+        return self.made.several("arms", recipes, partial(self._train_arms, jobs))
+
+    def arm_scores(self) -> Artefact:
+        """Score the arms' checkpoints, and the base, on the items that verify."""
+        arms = self.arms()
+        recipe = Recipe("scores", "arms", 1, self._asked("verify"), (self.pretrain(), *arms))
+        return self._scored("arm_scores", recipe, lambda: self._arm_checkpoints(arms), "verify")
+
+    def verdict(self) -> Artefact:
+        """Judge whether the arms were controlled."""
+        scores, transfer, arms = self.arm_scores(), self.transfer(), self.arms()
+        parameters = {"verdict": self.config.verdict, "task": self.config.labels.task}
+        recipe = Recipe("verdict", "arms", 1, parameters, (scores, transfer, *arms))
+        return self.made.artefact(
+            "verdict",
+            recipe,
+            lambda part: steps.write_verdict(scores.path, transfer.path, arms, self.config, part),
+        )
+
+    def report(self) -> Artefact:
+        """Write the report of the whole study."""
+        self.verdict()
+        truth = self.sources.truth()
+        parents = tuple(self.made.artefacts())
+        resolved = self.study.resolved()
+        resolved["study"].pop("workers")
+        recipe = Recipe("report", self.config.name, 1, {"study": resolved["study"]}, parents)
+        return self.made.artefact(
+            "report", recipe, lambda part: steps.write_report(self, truth, parents, part)
+        )
+
+    def plan(self) -> list[Step]:
+        """List the study's artefacts, those made and those to make, and make none."""
+        looking = Chain(self.study, self.out, reporter=Reporter(quiet=True), look_only=True)
+        for name in ORDER:
+            try:
+                getattr(looking, name)()
+            except NotMadeError:
+                continue
+        known = list(looking.made.steps())
+        missing = [name for name in ORDER if name not in {step.name for step in known}]
+        return known + [Step(name, name, self.config.name, None, False) for name in missing]
+
+    def request(self, split: Split) -> SweepRequest:
+        """Return what checkpoints are asked in a split."""
+        suite = self.config.suite
+        return SweepRequest(suite.tasks, split, suite.demo_seeds, token_budget=suite.token_budget)
+
+    def _suite(self) -> dict[str, Any]:
+        return {"suite": self.config.suite}
+
+    def _asked(self, split: Split) -> dict[str, Any]:
+        return {**self._suite(), "split": split}
+
+    def _scored(
+        self, step: str, recipe: Recipe, of: Callable[[], Sequence[Checkpoint]], split: Split
+    ) -> Artefact:
+        def make(part: Path) -> None:
+            sweep(of(), self.request(split), part, self.pool, self.reporter)
+
+        return self.made.artefact(step, recipe, make)
+
+    def _seeds(self, seed: int | None) -> list[int]:
+        number = self.config.training.seeds
+        if seed is None:
+            return list(range(number))
+        if not 0 <= seed < number:
+            raise ConfigError(
+                "no arm has that seed", where="--seed", got=str(seed), do=f"use 0 to {number - 1}"
+            )
+        return [seed]
+
+    def _chosen(self, name: str | None, known: dict[str, Any], what: str) -> list[str]:
+        if name is None:
+            return list(known)
+        if name not in known:
+            raise ConfigError(
+                f"the study has no {what} of that name",
+                where=f"--{what}",
+                got=repr(name),
+                do=f"use one of {', '.join(known)}",
+            )
+        return [name]
+
+    def _export_recipe(self, name: str, seed: int) -> Recipe:
+        parents = (self.corpus(), self.labels(), self.prompts())
+        parameters = {
+            "mixture": self.config.mixtures[name],
+            "task": self.config.labels.task,
+            "name": name,
+            "seed": self._arm_seed(seed),
+        }
+        return Recipe("shards", f"{name}-seed{seed}", 1, parameters, parents)
+
+    def _export_job(self, name: str, seed: int) -> ExportJob:
+        return ExportJob(
+            name=name,
+            mixture=self.config.mixtures[name],
+            seed=self._arm_seed(seed),
+            run=self.sources.run,
+            data=self.sources.data_folder(),
+            windows=tuple(self.sources.windows()),
+            labels=self.labels().path / steps.LABELS,
+            task=self.config.labels.task,
+            prompts=self.prompts().path / steps.PROMPTS,
+        )
+
+    def _arm_seed(self, seed: int) -> int:
+        # Arms of different studies draw differently; arms of one study by their own number.
+        return 1000 * self.config.seed + seed
+
+    def _plan(self, arm: str, seed: int, run: Artefact, shards: Artefact) -> TrainingPlan:
+        training, config = self.config.training, self.sources.run
+        return TrainingPlan(
+            arm=arm,
+            seed=seed,
+            base=run.content,
+            base_step=training.base_step,
+            init=training.init,
+            data=shards.content,
+            stage=config.stage,
+            steps=training.steps,
+            every=training.every,
+            batch=config.instances_per_batch(training.base_step),
+            lr=self._lr(training.base_step),
+            optimizer=training.optimizer,
+        )
+
+    def _lr(self, step: int) -> float:
+        from trainers.pretrain import schedule
+
+        if self.config.training.lr is not None:
+            return self.config.training.lr
+        if self.study.run.pretraining is None:
+            raise ConfigError(
+                "a given run does not tell its learning rate", where="training.lr", do="set it"
+            )
+        return schedule(self.study.run.pretraining).lr(step)
+
+    def _replay(self, part: Path) -> None:
+        jobs = steps.replay_jobs(self, self._lr(self.config.transfer.checkpoint), part)
+        with self.reporter.task("shuffled replays", len(jobs)) as advance:
+            self.pool.map(steps.run_replay, jobs, on_done=lambda index, result: advance())
+
+    def _in_workers(
+        self,
+        function: Callable[[Any], None],
+        jobs: dict[str, Any],
+        title: str,
+        missing: list[Recipe],
+    ) -> None:
+        work = [(self.out, recipe, jobs[recipe.label]) for recipe in missing]
+        with self.reporter.task(title, len(work)) as advance:
+            self.pool.map(function, work, on_done=lambda index, result: advance())
+
+    def _train_arms(
+        self, jobs: dict[str, tuple[TrainingPlan, Path]], missing: list[Recipe]
+    ) -> None:
+        tokens = self.sources.heldout_tokens()
+        base = self.sources.checkpoint(self.config.training.base_step).path
+        work = {label: (plan, base, shards, tokens) for label, (plan, shards) in jobs.items()}
+        self._in_workers(steps.build_arm, work, "training arms", missing)
+
+    def _arm_checkpoints(self, arms: Sequence[Artefact]) -> list[Checkpoint]:
+        base = self.sources.checkpoint(self.config.training.base_step)
+        found = [Checkpoint(f"{self.config.name}/base", base.stage, base.step, base.path)]
+        for arm in arms:
+            found += catalog(arm.path / "checkpoints", steps.arm_run(self.config.name, arm.path))
+        return found
+
+
+ORDER = (
+    "corpus",
+    "pretrain",
+    "scores",
+    "labels",
+    "transfer",
+    "exports",
+    "arms",
+    "arm_scores",
+    "verdict",
+    "report",
+)
+"""The steps of a study, as methods of `Chain`, each after those it needs."""

@@ -1,0 +1,274 @@
+"""What each step of the chain writes into its artefact."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from curate.export import ExportJob, export_mixture
+from curate.made import plain_parameters
+from curate.study import StudyConfig
+from scoring.labels import label_windows
+from scoring.series import pooled, seed_series
+from scoring.settings import LabelsSection
+from scoring.suite.schema import SPLITS, Split
+from scoring.sweep import SweepRequest, read_items
+from scoring.transfer import TransferVerdict, transfer_verdict
+from windows.errors import DataError
+from windows.files import atomic_path, write_atomic
+from windows.run import Window
+from windows.store import Artefact, Recipe, Store
+
+if TYPE_CHECKING:
+    from curate.chain import Chain
+    from trainers.plan import TrainingPlan
+    from trainers.replay import ReplayJob
+
+LABELS, SERIES = "labels.parquet", "series.parquet"
+TRANSFER, EFFECTS = "transfer.json", "effects.parquet"
+PROMPTS = "prompts.json"
+VERDICT, RUNS, CURVES = "verdict.json", "runs.parquet", "curves.parquet"
+CONTROL = "normal_control"
+
+
+def write_labels(
+    scores: Path, windows: Sequence[Window], section: LabelsSection, part: Path
+) -> None:
+    """Write the labels of every window and task, pooled ones too, and the series they come from."""
+    items = read_items(scores)
+    keys = items.select("family", "task").unique(maintain_order=True).rows()
+    series = {f"{family}/{task}": seed_series(items, f"{family}/{task}") for family, task in keys}
+    patterns = [one for key, one in series.items() if not key.startswith(CONTROL)]
+    if len(patterns) > 1:
+        series["pooled"] = pooled(patterns)
+    tables = [
+        label_windows(one, windows, rule=section.rule, alpha=section.alpha, minimum=section.minimum)
+        for one in series.values()
+    ]
+    _write_frame(pl.concat(tables), part / LABELS)
+    _write_frame(series_frame(items), part / SERIES)
+
+
+def series_frame(items: pl.DataFrame) -> pl.DataFrame:
+    """Return task, step, demo_seed, soft, hard: means over items, one row a demo seed."""
+    parts = []
+    for family, name in items.select("family", "task").unique(maintain_order=True).rows():
+        soft = seed_series(items, f"{family}/{name}", metric="soft")
+        hard = seed_series(items, f"{family}/{name}", metric="hard")
+        steps, seeds = np.meshgrid(soft.steps, soft.seeds, indexing="ij")
+        parts.append(
+            pl.DataFrame(
+                {
+                    "task": [f"{family}/{name}"] * soft.values.size,
+                    "step": steps.ravel(),
+                    "demo_seed": seeds.ravel(),
+                    "soft": soft.values.ravel(),
+                    "hard": hard.values.ravel(),
+                }
+            )
+        )
+    return pl.concat(parts)
+
+
+def replay_jobs(chain: "Chain", lr: float, part: Path) -> "list[ReplayJob]":
+    """List the replays of a study: every window in every shuffled order, and the base itself."""
+    from trainers.replay import ReplayJob
+
+    section, sources = chain.config.transfer, chain.sources
+    replays: list[tuple[Window | None, int]] = [(None, 0)]
+    replays += [(w, k) for w in sources.windows() for k in range(section.shuffles)]
+    return [
+        ReplayJob(
+            base=sources.checkpoint(section.checkpoint).path,
+            run=sources.run,
+            files=sources.token_files().paths,
+            window=window,
+            shuffle=shuffle,
+            seed=chain.config.seed,
+            lr=lr,
+            optimizer=chain.config.training.optimizer,
+            request=chain.request("verify"),
+            out=part,
+        )
+        for window, shuffle in replays
+    ]
+
+
+def run_replay(job: "ReplayJob") -> None:
+    """Do one replay; a worker's entry."""
+    from trainers.replay import replay
+
+    replay(job)
+
+
+def write_transfer(
+    labels: Path, replay: Path, windows: Sequence[Window], parameters: dict[str, Any], part: Path
+) -> None:
+    """Compare label strength with the replays' levels, and write verdict and effects."""
+    from trainers.replay import BASE, replay_name
+
+    task = parameters["task"]
+    table = pl.read_parquet(labels / LABELS).filter(pl.col("task") == task)
+    strength = dict(table.select("window", "strength").iter_rows())
+    items = read_items(replay)
+    levels = {
+        run: float(seed_series(rows, task).values.mean())
+        for (run,), rows in items.partition_by("run", as_dict=True).items()
+    }
+    base = levels.pop(BASE)
+    shuffles = len(levels) // len(windows)
+    effects = np.array(
+        [[levels[replay_name(w, k)] - base for k in range(shuffles)] for w in windows]
+    )
+    verdict = transfer_verdict(
+        np.array([strength[w.name] for w in windows]),
+        effects,
+        threshold=parameters["threshold"],
+        seed=0,
+    )
+    frame = pl.DataFrame(
+        {
+            "window": [w.name for w in windows],
+            "strength": [strength[w.name] for w in windows],
+            **{f"shuffle{k}": effects[:, k] for k in range(shuffles)},
+        }
+    )
+    _write_frame(frame, part / EFFECTS)
+    _write_json(asdict(verdict), part / TRANSFER)
+
+
+def read_transfer(folder: Path) -> TransferVerdict:
+    """Return the verdict that `write_transfer` left."""
+    return TransferVerdict(**json.loads((folder / TRANSFER).read_text(encoding="utf-8")))
+
+
+def write_prompts(checkpoint: Path, request: Callable[[Split], SweepRequest], part: Path) -> None:
+    """Write the token ids of every full prompt of the suite, in both splits, each once."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
+    texts = {
+        block.prefix + item.prompt
+        for split in SPLITS
+        for task in request(split).tasks
+        for block in request(split).blocks(task)
+        for item in block.items
+    }
+    ids = tokenizer(sorted(texts))["input_ids"]
+    write_atomic(part / PROMPTS, json.dumps(ids, separators=(",", ":")) + "\n")
+
+
+def build_export(work: tuple[Path, Recipe, ExportJob]) -> None:
+    """Make one export; a worker's entry."""
+    root, recipe, job = work
+    Store(root).build(
+        recipe, lambda part: export_mixture(job, part), config=plain_parameters(recipe)
+    )
+
+
+def build_arm(
+    work: "tuple[Path, Recipe, tuple[TrainingPlan, Path, Path, NDArray[np.uint32]]]",
+) -> None:
+    """Train one arm; a worker's entry."""
+    from trainers.arms import ArmJob, train_arm
+
+    root, recipe, (plan, base, shards, heldout) = work
+    job = ArmJob(plan=plan, base=base, shards=shards, heldout=heldout)
+    Store(root).build(recipe, lambda part: train_arm(job, part), config=plain_parameters(recipe))
+
+
+def arm_run(study: str, arm: Path) -> str:
+    """Name the run that an arm with a seed is: `study/arm/seed`."""
+    from trainers.plan import read_plan
+
+    plan = read_plan(arm)
+    return f"{study}/{plan.arm}/{plan.seed}"
+
+
+def write_verdict(
+    scores: Path, transfer: Path, arms: Sequence[Artefact], config: StudyConfig, part: Path
+) -> None:
+    """Reduce every arm's run to its endpoints, judge them, and write curves, runs and verdict."""
+    from trainers.arms import read_heldout_loss
+    from trainers.plan import read_plan
+    from trainers.stabilization import stabilization, summarize_runs
+
+    curves = arm_curves(read_items(scores), config.labels.task)
+    rows = [(read_plan(arm.path), read_heldout_loss(arm.path)) for arm in arms]
+    loss = pl.DataFrame(
+        [{"arm": plan.arm, "seed": plan.seed, "loss": value} for plan, value in rows]
+    )
+    section = config.verdict
+    of_arms = curves.filter(pl.col("arm") != "base")
+    runs = summarize_runs(of_arms, loss, threshold=section.switch_threshold)
+    judged = stabilization(
+        runs,
+        read_transfer(transfer),
+        endpoint=section.endpoint,
+        contrast=section.contrast,
+        alpha=section.alpha,
+    )
+    _write_frame(curves, part / CURVES)
+    _write_frame(runs, part / RUNS)
+    _write_json(asdict(judged), part / VERDICT)
+
+
+def arm_curves(items: pl.DataFrame, task: str) -> pl.DataFrame:
+    """Return arm, seed, step, soft (of `task`), control (accuracy on the normal control).
+
+    The base checkpoint is arm `base`, seed 0.
+
+    Raises
+    ------
+    DataError
+        The suite has no normal control, which every verdict is read beside.
+    """
+    controls = items.filter(pl.col("family") == CONTROL)
+    if controls.is_empty():
+        raise DataError(
+            "the suite has no normal control", where="suite.tasks", do=f"add a {CONTROL} task"
+        )
+    rows = []
+    for (run,), part in items.partition_by("run", as_dict=True).items():
+        names = [*str(run).split("/")[1:], "0"]
+        soft = seed_series(part, task)
+        family, name = controls.select("family", "task").row(0)
+        control = seed_series(part, f"{family}/{name}", metric="hard")
+        for index, step in enumerate(soft.steps):
+            rows.append(
+                {
+                    "arm": names[0],
+                    "seed": int(names[1]),
+                    "step": int(step),
+                    "soft": float(soft.values[index].mean()),
+                    "control": float(control.values[index].mean()),
+                }
+            )
+    return pl.DataFrame(rows).sort("arm", "seed", "step")
+
+
+def write_report(
+    chain: "Chain", truth: Artefact | None, parents: Sequence[Artefact], part: Path
+) -> None:
+    """Write `report.html` and `report.json` from the study's artefacts."""
+    from curate.gather import gather
+    from curate.report.html import render
+    from curate.report.summary import to_json
+
+    data = gather(chain, truth, parents)
+    write_atomic(part / "report.html", render(data))
+    write_atomic(part / "report.json", to_json(data))
+
+
+def _write_frame(frame: pl.DataFrame, path: Path) -> None:
+    with atomic_path(path) as aside:
+        frame.write_parquet(aside)
+
+
+def _write_json(value: Any, path: Path) -> None:
+    write_atomic(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")

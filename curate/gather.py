@@ -1,0 +1,298 @@
+"""From a study's artefacts to the values that its report shows."""
+
+import json
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from scipy import stats
+
+from curate.chain_steps import CONTROL, CURVES, EFFECTS, LABELS, SERIES, VERDICT, read_transfer
+from curate.export import read_mixture
+from curate.report import data as shown
+from curate.sources import Sources
+from curate.truth import COMPOSITION, check_truth
+from scoring.labels import RULE_VERSION
+from trainers.arms import heldout_loss_of
+from trainers.loop import read_log
+from windows.run import Window
+from windows.store import Artefact
+
+if TYPE_CHECKING:
+    from curate.chain import Chain
+
+_PACKAGES = ("modehop", "torch", "transformers", "datatrove", "numpy", "polars")
+_RULES = {
+    "innovation": "the change of the soft score over the window, less what the level before it "
+    "explains (residual of a straight line over the windows)",
+    "delta": "the change of the soft score over the window",
+}
+
+
+def gather(
+    chain: "Chain", truth: Artefact | None, artefacts: Sequence[Artefact]
+) -> shown.ReportData:
+    """Read the study's artefacts into one data object."""
+    config, sources = chain.config, chain.sources
+    windows = sources.windows()
+    labels = pl.read_parquet(chain.labels().path / LABELS)
+    arms = chain.verdict().path
+    return shown.ReportData(
+        study=_study(chain),
+        primary_task=config.labels.task,
+        series=_series(chain.labels().path, sources),
+        windows=_windows(labels, windows),
+        rule=shown.Rule(
+            name=config.labels.rule,
+            words=_RULES[config.labels.rule],
+            alpha=config.labels.alpha,
+            minimum=config.labels.minimum,
+            version=RULE_VERSION,
+        ),
+        loss=_loss(sources, windows),
+        transfer=_transfer(chain, labels),
+        arms=_arms(chain, arms),
+        verdict=_verdict(arms, config.verdict.alpha),
+        mixtures=_mixtures(chain),
+        truth=_truth(truth, labels, windows, config.labels.task),
+        provenance=tuple(
+            shown.Provenance(
+                kind=a.kind, label=a.label, id=a.id, content=a.content, parents=a.parents
+            )
+            for a in artefacts
+        ),
+    )
+
+
+def _study(chain: "Chain") -> shown.Study:
+    versions = [(name, version(name)) for name in _PACKAGES]
+    return shown.Study(
+        name=chain.config.name,
+        run=chain.sources.run.name,
+        seed=chain.config.seed,
+        versions=(("Python", platform.python_version()), *versions),
+    )
+
+
+def _series(labels: Path, sources: Sources) -> tuple[shown.Series, ...]:
+    frame = pl.read_parquet(labels / SERIES)
+    found = []
+    for (task,), part in frame.partition_by("task", maintain_order=True, as_dict=True).items():
+        control = str(task).startswith(CONTROL)
+        measure = "hard" if control else "soft"
+        points = part.group_by("step", maintain_order=True).agg(
+            mean=pl.col(measure).mean(),
+            se=pl.col(measure).std() / pl.len().sqrt(),
+            hard=pl.col("hard").mean(),
+            seeds=pl.len(),
+        )
+        half = points["se"].to_numpy() * stats.t.ppf(0.975, points["seeds"].to_numpy() - 1)
+        mean = points["mean"].to_numpy()
+        steps = points["step"].to_list()
+        found.append(
+            shown.Series(
+                task=str(task),
+                steps=tuple(steps),
+                tokens=tuple(_tokens(sources, step) for step in steps),
+                mean=tuple(mean.tolist()),
+                lo=tuple((mean - half).tolist()),
+                hi=tuple((mean + half).tolist()),
+                hard=tuple(points["hard"].to_list()),
+                measure=measure,
+                control=control,
+            )
+        )
+    return tuple(found)
+
+
+def _tokens(sources: Sources, step: int) -> int:
+    order = sources.order()
+    return order.positions(0, sources.run.batch_of_step(step))[1] * sources.run.sequence_length
+
+
+def _windows(labels: pl.DataFrame, windows: Sequence[Window]) -> tuple[shown.Window, ...]:
+    by_window = {
+        str(name): part.to_dicts()
+        for (name,), part in labels.partition_by("window", as_dict=True).items()
+    }
+    keep = ("task", "label", "delta", "innovation", "se", "lo", "hi", "p", "q", "strength")
+    return tuple(
+        shown.Window(
+            name=w.name,
+            first_step=w.first_step,
+            end_step=w.end_step,
+            first_batch=w.first_batch,
+            end_batch=w.end_batch,
+            tokens=w.tokens,
+            labels=tuple(
+                shown.Label(**{k: row[k] for k in keep}, hop=row["hop"] in ("up", "down"))
+                for row in by_window[w.name]
+            ),
+        )
+        for w in windows
+    )
+
+
+def _loss(sources: Sources, windows: Sequence[Window]) -> shown.Loss | None:
+    if not sources.study.run.embedded:
+        return None
+    log = read_log(sources.pretrain().path)
+    means = [
+        log.filter(pl.col("step").is_between(w.first_step, w.end_step, closed="left"))["loss"]
+        for w in windows
+    ]
+    return shown.Loss(
+        steps=tuple(w.end_step for w in windows),
+        loss=tuple(float(np.mean(values.to_numpy())) for values in means),
+        smoothing="mean over each window's steps",
+    )
+
+
+def _transfer(chain: "Chain", labels: pl.DataFrame) -> shown.Transfer:
+    config = chain.config
+    folder = chain.transfer().path
+    verdict, effects = read_transfer(folder), pl.read_parquet(folder / EFFECTS)
+    names = dict(
+        labels.filter(pl.col("task") == config.labels.task).select("window", "label").iter_rows()
+    )
+    points = []
+    for row in effects.to_dicts():
+        shuffles = tuple(v for k, v in row.items() if k.startswith("shuffle"))
+        points.append(
+            shown.TransferPoint(
+                window=row["window"],
+                label=names[row["window"]],
+                strength=row["strength"],
+                effect=float(np.mean(shuffles)),
+                per_shuffle=shuffles,
+            )
+        )
+    return shown.Transfer(
+        verdict=verdict.verdict,
+        rho=verdict.rho,
+        lo=verdict.lo,
+        hi=verdict.hi,
+        p=verdict.p,
+        windows=verdict.windows,
+        shuffles=verdict.shuffles,
+        reliability=verdict.reliability,
+        sentence=verdict.sentence,
+        points=tuple(points),
+        threshold=config.transfer.threshold,
+        checkpoint=f"{chain.sources.run.stage}-step{config.transfer.checkpoint}",
+    )
+
+
+def _arms(chain: "Chain", folder: Path) -> shown.Arms:
+    config = chain.config
+    curves = pl.read_parquet(folder / CURVES)
+    judged = _read(folder / VERDICT)
+    base = curves.filter(pl.col("arm") == "base").row(0, named=True)
+    of_arms = curves.filter(pl.col("arm") != "base")
+    first = base["step"]
+    return shown.Arms(
+        base=f"{chain.sources.run.stage}-step{first}",
+        base_step=first,
+        task=config.labels.task,
+        base_soft=base["soft"],
+        base_control=base["control"],
+        base_loss=heldout_loss_of(
+            chain.sources.checkpoint(first).path, chain.sources.heldout_tokens()
+        ),
+        curves=tuple(
+            shown.ArmCurve(
+                arm=str(arm),
+                seed=int(seed),
+                steps=(0, *(int(step) - first for step in part["step"])),
+                soft=(base["soft"], *part["soft"]),
+                control=(base["control"], *part["control"]),
+            )
+            for (arm, seed), part in of_arms.partition_by("arm", "seed", as_dict=True).items()
+        ),
+        summaries=tuple(
+            shown.ArmSummary(arm=arm, runs=config.training.seeds, **judged["arms"][arm])
+            for arm in config.arms
+        ),
+    )
+
+
+def _verdict(folder: Path, alpha: float) -> shown.Verdict:
+    judged = _read(folder / VERDICT)
+    return shown.Verdict(
+        name=judged["verdict"],
+        sentences=tuple(judged["sentences"]),
+        primary=shown.Endpoint(**judged["primary"]),
+        secondary=tuple(shown.Endpoint(**row) for row in judged["secondary"]),
+        alpha=alpha,
+    )
+
+
+def _mixtures(chain: "Chain") -> shown.Mixtures:
+    rows, words = [], ""
+    for artefact in chain.exports():
+        facts = read_mixture(artefact.path)
+        rule, balance = facts["decontamination"], facts["balance"]
+        words = _decontamination_words(rule)
+        rows.append(
+            shown.Mixture(
+                mixture=facts["name"],
+                seed=int(artefact.label.rsplit("-seed", 1)[1]),
+                windows=tuple(window["window"] for window in facts["windows"]),
+                tokens=facts["tokens"],
+                instances=facts["instances"],
+                repeats=facts["max_repetition"],
+                decontaminated_documents=rule["rejected_documents"],
+                decontaminated_instances=rule["rejected_instances"],
+                balance=(
+                    ("mean documents", balance["mean_documents"]),
+                    ("mean document length", balance["mean_document_length"]),
+                    *((f"share of {k}", v) for k, v in sorted(balance["source_shares"].items())),
+                ),
+            )
+        )
+    return shown.Mixtures(decontamination=words, rows=tuple(rows))
+
+
+def _decontamination_words(rule: dict[str, Any]) -> str:
+    what = (
+        "a whole eval prompt" if rule["match"] == "prompt" else f"{rule['ngram']} tokens in a row"
+    )
+    return (
+        f"an instance is left out where {what} of the suite's {rule['prompts']:,} prompts "
+        "occurs in it"
+    )
+
+
+def _truth(
+    artefact: Artefact | None, labels: pl.DataFrame, windows: Sequence[Window], task: str
+) -> shown.Truth | None:
+    if artefact is None:
+        return None
+    rows = labels.filter(pl.col("task") == task)
+    found = {row["window"]: row for row in rows.to_dicts()}
+    strength = np.array([found[w.name]["strength"] for w in windows])
+    check = check_truth(artefact.path, windows, strength)
+    return shown.Truth(
+        composition=COMPOSITION,
+        rho=check.rho,
+        rho_previous=check.rho_previous,
+        autocorrelation=check.autocorrelation,
+        points=tuple(
+            shown.TruthPoint(
+                window=w.name,
+                composition=float(check.composition[index]),
+                strength=float(strength[index]),
+                label=found[w.name]["label"],
+            )
+            for index, w in enumerate(windows)
+        ),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return loaded
