@@ -59,7 +59,7 @@ def status(call: Call) -> Answer:
     """Tell which of a study's steps are done."""
     from curate.dry_run import status
 
-    return status(call.study, call.out)
+    return status(call)
 
 
 @study_command(app, STEPS, needs=UP_TO_SCORES)

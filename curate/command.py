@@ -9,7 +9,8 @@ import inspect
 import json
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -102,12 +103,26 @@ class Call:
     out: Path
     quiet: bool = False
 
-    def chain(self) -> "Chain":
-        """Return the study's steps, each of which makes what is missing."""
+    @contextmanager
+    def making(self) -> "Iterator[Chain]":
+        """Hold the study's folder, and yield its steps, each of which makes what is missing.
+
+        The worker processes of the steps end with the block.
+        """
+        from curate.chain import Chain
+        from windows.progress import Reporter
+        from windows.store import StoreLock
+        from windows.workers import WorkerPool
+
+        with StoreLock(self.out), WorkerPool(self.study.config.workers) as pool:
+            yield Chain(self.study, self.out, reporter=Reporter(self.quiet), pool=pool)
+
+    def looking(self) -> "Chain":
+        """Return the study's steps, none of which makes anything."""
         from curate.chain import Chain
         from windows.progress import Reporter
 
-        return Chain(self.study, self.out, reporter=Reporter(self.quiet))
+        return Chain(self.study, self.out, reporter=Reporter(quiet=True), look_only=True)
 
 
 def study_command(
@@ -148,7 +163,7 @@ def study_command(
             if shared["dry_run"]:
                 from curate.dry_run import dry_run
 
-                return dry_run(call.study, call.out, needs, options)
+                return dry_run(call, needs, options)
             return function(call, **own, **options)
 
         parameters = list(inspect.signature(function).parameters.values())[1:]

@@ -2,22 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from rich.table import Table
 
-from curate.chain import Chain
-from curate.command import Answer
-from curate.study import Study
-from windows.progress import Reporter
+from curate.chain import Chain, Step
+from curate.command import Answer, Call
+from curate.made import NotMadeError
 
-if TYPE_CHECKING:
-    from curate.chain import Step
+# Options by which a command makes one of a step's artefacts instead of all.
+_CHOICES = {"exports": ("mixture",), "arms": ("arm", "seed")}
 
 
-def dry_run(study: Study, out: Path, needs: Sequence[str], options: Mapping[str, object]) -> Answer:
+def dry_run(call: Call, needs: Sequence[str], options: Mapping[str, Any]) -> Answer:
     """Say what would be done, and do nothing.
 
     Parameters
@@ -26,43 +24,61 @@ def dry_run(study: Study, out: Path, needs: Sequence[str], options: Mapping[str,
         Names of the steps that the command makes where they are missing.
     options
         The command's own options, as given.
+
+    Raises
+    ------
+    ConfigError
+        An option names an arm, mixture or seed that the study does not have.
     """
-    steps = [step for step in plan(study, out) if step.name in needs]
+    steps = _steps(call.looking(), needs, options)
+    resolved = call.study.resolved()
     chosen = {key: value for key, value in options.items() if value is not None}
-    data = {"out": str(out), "options": chosen, **study.resolved(), "steps": _plain(steps)}
-    documents = [
-        f"# study {study.path}\n{_yaml(study.resolved()['study'])}",
-        f"# run {study.run_path}\n{_yaml(study.resolved()['run'])}",
-    ]
-    shown = ["---\n" + text for text in documents]
-    return Answer(data, (*shown, step_table(steps, out)))
+    data = {"out": str(call.out), "options": chosen, **resolved, "steps": _plain(steps)}
+    shown = (
+        f"# study {call.study.path}\n{_yaml(resolved['study'])}",
+        f"---\n# run {call.study.run_path}\n{_yaml(resolved['run'])}",
+        step_table(steps, call) if needs else "no artefact is needed",
+    )
+    return Answer(data, shown)
 
 
-def status(study: Study, out: Path) -> Answer:
+def status(call: Call) -> Answer:
     """Tell which of a study's artefacts exist."""
-    steps = plan(study, out)
+    steps = call.looking().plan()
     done = sum(step.done for step in steps)
-    data = {"out": str(out), "done": done, "of": len(steps), "steps": _plain(steps)}
-    return Answer(data, (step_table(steps, out), f"{done} of {len(steps)} steps are done"))
+    data = {"out": str(call.out), "done": done, "of": len(steps), "steps": _plain(steps)}
+    return Answer(data, (step_table(steps, call), f"{done} of {len(steps)} are done"))
 
 
-def plan(study: Study, out: Path) -> "list[Step]":
-    """Return the study's steps in order, those done and those to do."""
-    return Chain(study, out, reporter=Reporter(quiet=True)).plan()
-
-
-def step_table(steps: "Sequence[Step]", out: Path) -> Table:
-    """Lay out steps as a table; an id is known once everything before it exists."""
-    table = Table(title=f"steps, in {out}", title_justify="left")
-    for name in ("state", "step", "artefact", "id"):
+def step_table(steps: Sequence[Step], call: Call) -> Table:
+    """Lay out steps as a table; an artefact has a name once what it is made from exists."""
+    table = Table(title=f"steps of {call.study.config.name}, in {call.out}", title_justify="left")
+    for name in ("state", "step", "artefact"):
         table.add_column(name, overflow="fold")
     for step in steps:
-        state = "exists" if step.done else "to do"
-        table.add_row(state, step.name, f"{step.kind}/{step.label}", (step.id or "")[:12])
+        name = f"{step.kind}/{step.label}-{step.id[:12]}" if step.id else "after those before it"
+        table.add_row("exists" if step.done else "to do", step.name, name)
     return table
 
 
-def _plain(steps: "Sequence[Step]") -> list[dict[str, Any]]:
+def _steps(looking: Chain, needs: Sequence[str], options: Mapping[str, Any]) -> list[Step]:
+    for name in needs:
+        if name == "exports" and "arm" in options:
+            # The arm looks for its own.
+            continue
+        try:
+            getattr(looking, name)(
+                *(options[key] for key in _CHOICES.get(name, ()) if key in options)
+            )
+        except NotMadeError:
+            continue
+    known = list(looking.made.steps())
+    names = {step.name for step in known}
+    study = looking.config.name
+    return known + [Step(name, name, study, None, False) for name in needs if name not in names]
+
+
+def _plain(steps: Sequence[Step]) -> list[dict[str, Any]]:
     return [asdict(step) for step in steps]
 
 

@@ -9,10 +9,12 @@ from rich.table import Table
 
 from curate.command import Answer, Call
 from curate.given import given_files
+from curate.made import NotMadeError
 from curate.stream import Reading, Share, Stream, document_span, find_file
 from windows.errors import ConfigError
 from windows.manifest import data_files
 from windows.run import Window, tile
+from windows.store import Artefact
 
 PROVED, DISPROVED, NOT_PROVED = "proved", "disproved", "not proved"
 
@@ -112,18 +114,26 @@ def _open(call: Call) -> tuple[Stream, Mapping[int, bool] | None]:
     only looked at. None for the log of a run that has none.
     """
     study = call.study
+    end_step = study.checkpoint_steps[-1]
     if not study.run.embedded:
-        end = study.checkpoint_steps[-1]
-        return Stream(study.run_config, given_files(study), study.data_folder, end), None
-    chain = call.chain()
-    data = chain.corpus().path
-    stream = Stream(study.run_config, data_files(data), data, study.checkpoint_steps[-1])
-    trained = next((step for step in chain.plan() if step.name == "pretrain" and step.done), None)
-    if trained is None:
+        return Stream(study.run_config, given_files(study), study.data_folder, end_step), None
+    data = _corpus(call).path
+    stream = Stream(study.run_config, data_files(data), data, end_step)
+    try:
+        trained = call.looking().pretrain()
+    except NotMadeError:
         return stream, None
     from trainers.pretrain import proved_batches
 
-    return stream, proved_batches(chain.pretrain().path, stream.order)
+    return stream, proved_batches(trained.path, stream.order)
+
+
+def _corpus(call: Call) -> Artefact:
+    try:
+        return call.looking().corpus()
+    except NotMadeError:
+        with call.making() as chain:
+            return chain.corpus()
 
 
 def _reading_words(reading: Reading, stream: Stream) -> str:

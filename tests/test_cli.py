@@ -149,7 +149,7 @@ from curate.cli import main
 for command in {["", *OPTIONS]!r}:
     assert main([command, "--help"] if command else ["--help"]) == 0
 heavy = "torch transformers datasets datatrove polars altair pyarrow scipy numpy".split()
-sys.exit(", ".join(name for name in heavy if name in sys.modules))
+sys.exit(", ".join(name for name in heavy if name in sys.modules) or 0)
 """
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False

@@ -1,0 +1,179 @@
+"""The commands that make a study's artefacts, and say what is in them."""
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from rich.table import Table
+
+from curate.chain_steps import LABELS, TRANSFER, VERDICT, series_frame
+from curate.command import Answer, Call
+from curate.export import balance
+from curate.report.data import finite
+from scoring.sweep import read_items
+from windows.files import write_atomic
+from windows.store import Artefact
+
+REPORT, SUMMARY = "report.html", "summary.json"
+STABILIZED = ("controlled", "stabilized-only")
+"""Verdicts by which `modehop verify` says yes."""
+
+
+def run_all(call: Call) -> Answer:
+    """Make everything, and leave `report.html` and `summary.json` in the study's folder.
+
+    `wall_seconds` of the summary is the time that this command took; what was there already took
+    none of it.
+    """
+    from curate.gather import gather
+    from curate.report.table import overview
+
+    started = time.monotonic()
+    with call.making() as chain:
+        made = chain.report()
+        parents = [each for each in chain.made.artefacts() if each.id != made.id]
+        findings = gather(chain, chain.sources.truth(), parents)
+        summary = json.loads((made.path / "report.json").read_text(encoding="utf-8"))
+        summary["wall_seconds"] = round(time.monotonic() - started, 3)
+        write_atomic(call.out / REPORT, (made.path / REPORT).read_bytes())
+        write_atomic(call.out / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    lines = f"report: {call.out / REPORT}\nsummary: {call.out / SUMMARY}"
+    return Answer(summary, (overview(findings), lines))
+
+
+def score(call: Call) -> Answer:
+    """Score every checkpoint, and tell its mean soft score on every task."""
+    with call.making() as chain:
+        made = chain.scores()
+    series = series_frame(read_items(made.path))
+    means = series.group_by("task", "step", maintain_order=True).agg(
+        pl.col("soft", "hard").mean(), pl.len().alias("demo_seeds")
+    )
+    wide = means.pivot("task", index="step", values="soft").sort("step")
+    table = _table("soft score of every checkpoint", wide.columns, wide.rows())
+    return Answer({**_made(made), "scores": _rows(means)}, (table, _where(made)))
+
+
+def label(call: Call) -> Answer:
+    """Label the windows, and tell the labels that mixtures select by."""
+    with call.making() as chain:
+        made = chain.labels()
+    labels = pl.read_parquet(made.path / LABELS)
+    task = call.study.config.labels.task
+    names = ["window", "label", "hop", "delta", "innovation", "strength", "lo", "hi", "q"]
+    of_task = labels.filter(pl.col("task") == task).select(names)
+    counts = labels.group_by("task", "label", maintain_order=True).len()
+    wide = counts.pivot("label", index="task", values="len").fill_null(0)
+    shown = (
+        _table(f"windows on {task}", names, of_task.rows()),
+        _table("labels", wide.columns, wide.rows()),
+        _where(made),
+    )
+    return Answer({**_made(made), "task": task, "labels": _rows(labels)}, shown)
+
+
+def transfer(call: Call) -> Answer:
+    """Check that the labels transfer to the windows' data in shuffled orders."""
+    with call.making() as chain:
+        made = chain.transfer()
+    found = json.loads((made.path / TRANSFER).read_text(encoding="utf-8"))
+    names = ["verdict", "rho", "lo", "hi", "p", "windows", "shuffles", "reliability"]
+    table = _table("do the labels transfer", names, [[found[name] for name in names]])
+    no = "" if found["verdict"] == "transferable" else f"the labels are {found['verdict']}"
+    return Answer({**_made(made), **found}, (table, found["sentence"], _where(made)), no)
+
+
+def export(call: Call, mixture: str) -> Answer:
+    """Export a mixture for every arm seed, and tell what the shards hold."""
+    with call.making() as chain:
+        made = chain.exports(mixture)
+    held = balance([each.path for each in made])
+    names = ["seed", "tokens", "instances", "windows", "passes", "max_repetition"]
+    names += ["rejected_instances", *(name for name in held.columns if name.startswith("share"))]
+    table = _table(f"mixture {mixture}", names, held.select(names).rows())
+    exports = [
+        {**_made(each), **row} for each, row in zip(made, held.iter_rows(named=True), strict=True)
+    ]
+    return Answer({"mixture": mixture, "exports": exports}, (table, *map(_where, made)))
+
+
+def train(call: Call, arm: str, seed: int) -> Answer:
+    """Train one run of an arm, and tell how it ended."""
+    with call.making() as chain:
+        (made,) = chain.arms(arm, seed)
+    from trainers.arms import read_heldout_loss
+    from trainers.loop import read_log
+
+    log = read_log(made.path)
+    last = {
+        "arm": arm,
+        "seed": seed,
+        "steps": log.height,
+        "training_loss": log["loss"][-1],
+        "heldout_loss": read_heldout_loss(made.path),
+    }
+    table = _table("one run", list(last), [list(last.values())])
+    return Answer({**_made(made), **last}, (table, _where(made)))
+
+
+def verify(call: Call) -> Answer:
+    """Judge whether the arms stabilized."""
+    with call.making() as chain:
+        made = chain.verdict()
+    found = json.loads((made.path / VERDICT).read_text(encoding="utf-8"))
+    arms = [{"arm": name, **numbers} for name, numbers in found["arms"].items()]
+    tests = [found["primary"], *found["secondary"]]
+    shown = (
+        f"verdict: {found['verdict']}",
+        *found["sentences"],
+        _records("arms, over their runs", arms),
+        _records("tests, the primary one first", tests),
+        _where(made),
+    )
+    no = "" if found["verdict"] in STABILIZED else f"the arms did not stabilize: {found['verdict']}"
+    return Answer({**_made(made), **found}, shown, no)
+
+
+def _made(artefact: Artefact) -> dict[str, Any]:
+    return {"artefact": str(artefact.path), "id": artefact.id}
+
+
+def _where(artefact: Artefact) -> str:
+    return f"artefact: {artefact.path}"
+
+
+def _rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return a frame as JSON rows; a number that is none is null."""
+    return [{key: _plain(value) for key, value in row.items()} for row in frame.to_dicts()]
+
+
+def _plain(value: Any) -> Any:
+    return finite(value) if isinstance(value, float) else value
+
+
+def _records(title: str, records: Sequence[Mapping[str, Any]]) -> Table:
+    names = list(dict.fromkeys(name for record in records for name in record))
+    return _table(title, names, [[record.get(name) for name in names] for record in records])
+
+
+def _table(title: str, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(_cell, row))
+    return table
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    if isinstance(value, float):
+        number = finite(value)
+        return "" if number is None else f"{number:.3g}" if abs(number) < 0.001 else f"{number:.3f}"
+    if isinstance(value, Path):
+        return str(value)
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
