@@ -1,0 +1,1 @@
+"""The runs and studies that come with modehop, as YAML files."""
