@@ -25,6 +25,12 @@ The last but one: if the two controlled arms differ, at least one of them differ
 where the tests cannot say that both do, the runs were too few or the effect is one arm's alone.
 Neither is control, and the sentences name what is missing.
 
+How often ``controlled`` is reached where control is real, in 60 simulated studies each, for the
+weakest of three embedded runs and for one like the other two: five runs an arm 12 and 47 %, six 43
+and 75 %, eight 72 and 100 %; most others are ``shifted``. Arms' means and spreads within a run were
+taken as measured there; ten checkpoints a run with autocorrelation 0.5, no variance between runs
+beyond that, and placebo like uncontrolled are assumptions.
+
 All runs continue one checkpoint of one pre-training run. The tests speak of other draws from the
 same data, not of other pre-training runs.
 """
