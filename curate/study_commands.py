@@ -82,12 +82,13 @@ def transfer(call: Call) -> Answer:
     found = json.loads((made.path / TRANSFER).read_text(encoding="utf-8"))
     names = ["verdict", "rho", "lo", "hi", "p", "windows", "shuffles", "reliability"]
     table = _table("do the labels transfer", names, [[found[name] for name in names]])
-    no = "" if found["verdict"] == "transferable" else f"the labels are {found['verdict']}"
+    no = "" if found["verdict"] == "transferable" else f"do the labels transfer: {found['verdict']}"
     return Answer({**_made(made), **found}, (table, found["sentence"], _where(made)), no)
 
 
 def export(call: Call, mixture: str) -> Answer:
     """Export a mixture for every arm seed, and tell what the shards hold."""
+    call.refuse_unknown(lambda chain: chain.exports(mixture))
     with call.making() as chain:
         made = chain.exports(mixture)
     held = balance([each.path for each in made])
@@ -102,6 +103,7 @@ def export(call: Call, mixture: str) -> Answer:
 
 def train(call: Call, arm: str, seed: int) -> Answer:
     """Train one run of an arm, and tell how it ended."""
+    call.refuse_unknown(lambda chain: chain.arms(arm, seed))
     with call.making() as chain:
         (made,) = chain.arms(arm, seed)
     from trainers.arms import read_heldout_loss
@@ -126,14 +128,20 @@ def verify(call: Call) -> Answer:
     found = json.loads((made.path / VERDICT).read_text(encoding="utf-8"))
     arms = [{"arm": name, **numbers} for name, numbers in found["arms"].items()]
     tests = [found["primary"], *found["secondary"]]
+    arm_names = ["arm", "runs", "mean_soft", "lo", "hi", "within_sd", "switches", "control", "loss"]
+    test_names = ["endpoint", "arm", "direction", "reference", "difference", "lo", "hi", "p"]
     shown = (
         f"verdict: {found['verdict']}",
         *found["sentences"],
-        _records("arms, over their runs", arms),
-        _records("tests, the primary one first", tests),
+        _table("arms, over their runs", arm_names, _cells(arms, arm_names)),
+        _table(
+            "tests, the primary one first",
+            [*test_names, "p_holm"],
+            _cells(tests, [*test_names, "p_holm"]),
+        ),
         _where(made),
     )
-    no = "" if found["verdict"] in STABILIZED else f"the arms did not stabilize: {found['verdict']}"
+    no = "" if found["verdict"] in STABILIZED else f"did the arms stabilize: {found['verdict']}"
     return Answer({**_made(made), **found}, shown, no)
 
 
@@ -154,9 +162,8 @@ def _plain(value: Any) -> Any:
     return finite(value) if isinstance(value, float) else value
 
 
-def _records(title: str, records: Sequence[Mapping[str, Any]]) -> Table:
-    names = list(dict.fromkeys(name for record in records for name in record))
-    return _table(title, names, [[record.get(name) for name in names] for record in records])
+def _cells(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[list[Any]]:
+    return [[record[name] for name in names] for record in records]
 
 
 def _table(title: str, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
