@@ -3,6 +3,7 @@
 import json
 import platform
 from collections.abc import Sequence
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -214,7 +215,7 @@ def _arms(chain: "Chain", folder: Path) -> shown.Arms:
             for (arm, seed), part in of_arms.partition_by("arm", "seed", as_dict=True).items()
         ),
         summaries=tuple(
-            shown.ArmSummary(arm=arm, runs=config.training.seeds, **judged["arms"][arm])
+            shown.ArmSummary(arm=arm, **judged["arms"][arm])
             for arm in config.arms
         ),
     )
@@ -225,10 +226,15 @@ def _verdict(folder: Path, alpha: float) -> shown.Verdict:
     return shown.Verdict(
         name=judged["verdict"],
         sentences=tuple(judged["sentences"]),
-        primary=shown.Endpoint(**judged["primary"]),
-        secondary=tuple(shown.Endpoint(**row) for row in judged["secondary"]),
+        primary=_endpoint({**judged["primary"], "p_holm": None}),
+        secondary=tuple(_endpoint(row) for row in judged["secondary"]),
         alpha=alpha,
     )
+
+
+def _endpoint(row: dict[str, Any]) -> shown.Endpoint:
+    names = {field.name for field in fields(shown.Endpoint)}
+    return shown.Endpoint(**{name: value for name, value in row.items() if name in names})
 
 
 def _mixtures(chain: "Chain") -> shown.Mixtures:
@@ -239,7 +245,7 @@ def _mixtures(chain: "Chain") -> shown.Mixtures:
         words = _decontamination_words(rule)
         rows.append(
             shown.Mixture(
-                mixture=facts["name"],
+                mixture=facts["mixture"],
                 seed=int(artefact.label.rsplit("-seed", 1)[1]),
                 windows=tuple(window["window"] for window in facts["windows"]),
                 tokens=facts["tokens"],
