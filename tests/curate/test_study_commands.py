@@ -1,6 +1,12 @@
 """The commands of a study, on an embedded run small enough to be made in seconds."""
 
+import errno
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +16,11 @@ import yaml
 
 from curate.cli import main
 from curate.study import shipped
+from windows.store import StoreLock
 
+ROOT = Path(__file__).parents[2]
 TASK = "successive_answer/addition"
+PROGRAM = "import sys; from curate.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
 @pytest.fixture(scope="module")
@@ -194,9 +203,6 @@ def test_the_commands_of_a_study_in_order(call: Any, folder: Path) -> None:
 def test_a_disk_that_is_full_is_one_line_and_the_next_attempt_resumes(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import errno
-    import os
-
     study, out = str(folder / "studies" / "mini.yaml"), folder / "full"
     real = os.fsync
 
@@ -217,17 +223,11 @@ def test_a_disk_that_is_full_is_one_line_and_the_next_attempt_resumes(
 def test_two_commands_do_not_share_a_folder(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import subprocess
-    import sys
-
-    from windows.store import StoreLock
-
     study, out = str(folder / "studies" / "mini.yaml"), folder / "locked"
-    code = "import sys; from curate.cli import main; sys.exit(main(sys.argv[1:]))"
     with StoreLock(out):
         ended = subprocess.run(
-            [sys.executable, "-c", code, "score", study, "--out", str(out)],
-            cwd=Path(__file__).parents[2],
+            [sys.executable, "-c", PROGRAM, "score", study, "--out", str(out)],
+            cwd=ROOT,
             capture_output=True,
             text=True,
             check=False,
@@ -236,3 +236,27 @@ def test_two_commands_do_not_share_a_folder(
     assert ended.stderr.startswith("modehop: ")
     assert "another process" in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["run", "scores", "replay"])
+def test_an_interrupted_command_says_so_and_leaves_nobody_behind(folder: Path, kind: str) -> None:
+    """As Ctrl-C does it: every process of the group is interrupted while a step is being made."""
+    study, out = str(folder / "studies" / "mini.yaml"), folder / f"interrupted-{kind}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "transfer", study, "--out", str(out), "--set", "workers=2"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not list(out.glob(f"{kind}/*.part")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    # Reads to the end of the streams, which the workers hold open too.
+    printed, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert printed == ""
+    assert err == "modehop: interrupted; the same command resumes where this one stopped\n"
