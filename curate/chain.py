@@ -99,9 +99,11 @@ class Chain:
         run, section = self.pretrain(), self.config.transfer
         parameters = {
             **self._asked("verify"),
+            "task": self.config.labels.task,
             "transfer": {"checkpoint": section.checkpoint, "shuffles": section.shuffles},
             "windows": self.config.windows,
-            "training": self._lr(section.checkpoint),
+            "lr": self._lr(section.checkpoint),
+            "optimizer": self.config.training.optimizer,
             "seed": self.config.seed,
         }
         recipe = Recipe("replay", f"step{section.checkpoint}", 1, parameters, (run, self.corpus()))

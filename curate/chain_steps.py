@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +80,8 @@ def replay_jobs(chain: "Chain", lr: float, part: Path) -> "list[ReplayJob]":
     from trainers.replay import ReplayJob
 
     section, sources = chain.config.transfer, chain.sources
+    # The check is on the task whose labels mixtures select by; the others would only cost time.
+    request = replace(chain.request("verify"), tasks=(chain.config.labels.task,))
     replays: list[tuple[Window | None, int]] = [(None, 0)]
     replays += [(w, k) for w in sources.windows() for k in range(section.shuffles)]
     return [
@@ -92,7 +94,7 @@ def replay_jobs(chain: "Chain", lr: float, part: Path) -> "list[ReplayJob]":
             seed=chain.config.seed,
             lr=lr,
             optimizer=chain.config.training.optimizer,
-            request=chain.request("verify"),
+            request=request,
             out=part,
         )
         for window, shuffle in replays
