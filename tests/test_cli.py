@@ -1,11 +1,9 @@
 """The command line: what it accepts, how it ends, what it prints where."""
 
-import errno
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +14,11 @@ import yaml
 from safetensors.numpy import save_file
 
 from curate.cli import app, main
-from curate.command import Answer, plain_command
-from curate.endings import ending
 from curate.study import shipped
 from windows.bounds import Bound, write_bounds
-from windows.errors import CheckFailed, DataError
 from windows.manifest import Manifest, describe_shard, write_manifest
 from windows.order import permutation
 from windows.planted_documents import write_tokenizer
-from windows.store import Recipe, Store
 
 ROOT = Path(__file__).parents[1]
 LENGTH, EOS, BATCH = 8, 1, 2
@@ -359,98 +353,6 @@ def test_suite_lists_all_tasks_or_a_studys(
     assert [row["task"] for row in few["tasks"]] == ["successive_answer/addition"]
     assert main(["suite"]) == 0
     assert "normal_control/addition" in capsys.readouterr().out
-
-
-def test_check_tells_changed_bytes(given: Given, capsys: pytest.CaptureFixture[str]) -> None:
-    store = Store(given.root / "out")
-    for label in ("one", "two"):
-        recipe = Recipe("letters", label, 1, {"label": label})
-        store.build(recipe, lambda part: write_letter(part / "letter"), config={})
-    assert ask(capsys, "check", str(store.root))["artefacts"][0]["faults"] == []
-    first = store.list()[0].path
-    (first / "letter").write_text("b")
-    assert main(["check", str(first)]) == 1
-    out, err = capsys.readouterr()
-    assert "changed: letter" in out
-    assert err == "modehop: 1 of 1 artefacts do not match their checksums\n"
-    assert main(["check", str(store.root), "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["artefacts"][0]["faults"] == ["changed: letter"]
-
-
-def write_letter(path: Path) -> None:
-    path.write_text("a")
-
-
-@pytest.mark.slow
-def test_doctor_finds_this_installation_sound(
-    given: Given, capsys: pytest.CaptureFixture[str]
-) -> None:
-    found = ask(capsys, "doctor")
-    assert found["sound"]
-    assert {"torch", "polars", "free disk"} <= {each["what"] for each in found["findings"]}
-
-
-def test_doctor_refuses_a_package_out_of_range(
-    given: Given, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from curate import soundness
-
-    wanted = ["numpy<1", "no-such-distribution>=2", "pyyaml", 'numpy<1; extra == "dev"']
-    monkeypatch.setattr(soundness, "_requirements", lambda: wanted)
-    monkeypatch.setattr(soundness, "_threads", lambda: iter(()))
-    assert main(["doctor"]) == 1
-    out, err = capsys.readouterr()
-    assert "missing" in out
-    assert err == "modehop: not sound: numpy, no-such-distribution\n"
-
-
-def failing(error: BaseException) -> Callable[[list[str]], int]:
-    """A program of one command that raises."""
-    program = typer.Typer(add_completion=False)
-
-    def fail() -> Answer:
-        raise error
-
-    plain_command(program, "Test")(fail)
-    return lambda arguments: int(program(arguments, standalone_mode=False))
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "says"),
-    [
-        (DataError("torn", where="x", got="y", do="mend"), 2, "x: torn; got y; mend"),
-        (CheckFailed("no"), 1, "no"),
-        (OSError(errno.ENOSPC, "No space left on device", "/data/x"), 2, "/data/x: No space left"),
-        (OSError(errno.EACCES, "Permission denied", "/data"), 2, "allow this user"),
-        (RuntimeError("io error: No space left on device (os error 28)"), 2, "resumes"),
-        (MemoryError(), 2, "out of memory"),
-        (TypeError("a\nb"), 2, "internal fault: TypeError: a b; run the same command with --debug"),
-        (KeyboardInterrupt(), 130, "the same command resumes"),
-    ],
-)
-def test_every_failure_ends_in_one_line(
-    error: BaseException, code: int, says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    program = failing(error)
-    assert program([]) == code
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert says in err
-    assert (err.count("\n"), err.startswith("modehop: ")) == (1, True)
-    assert program(["--debug"]) == code
-    debugged = capsys.readouterr().err
-    assert debugged.startswith("Traceback")
-    assert debugged.endswith(err)
-
-
-def test_the_disk_is_named_behind_a_failed_clean_up() -> None:
-    try:
-        try:
-            raise OSError(errno.ENOSPC, "No space left on device", "/x")
-        finally:
-            raise ValueError("while closing")
-    except ValueError as error:
-        assert ending(error)[0].startswith("/x: No space left on device")
 
 
 def test_a_reader_that_has_enough_is_no_failure(given: Given) -> None:

@@ -16,6 +16,8 @@ from windows.errors import ConfigError, DataError
 
 DEMO = shipped("studies")["demo"]
 DATA: dict[str, Any] = yaml.safe_load(DEMO.read_text())
+FIRST, LAST = load_study(DEMO).edges[0], load_study(DEMO).edges[-1]
+BASE = load_study(DEMO).config.transfer.checkpoint
 
 
 @pytest.fixture
@@ -44,9 +46,10 @@ def refusal(path: Path | str, *overrides: str) -> str:
 def test_the_shipped_studies_load() -> None:
     for path in shipped("studies").values():
         study = load_study(path)
+        assert study.run.corpus is not None
         assert study.edges[0] == study.config.windows.first_step
-        assert len(study.edges) == 41
-        assert study.edges[-1] == study.end_step == 980
+        assert len(study.edges) == study.run.corpus.windows + 1
+        assert study.edges[-1] == study.end_step == study.checkpoint_steps[-1]
 
 
 def test_a_shipped_study_loads_by_name_from_anywhere(
@@ -70,6 +73,7 @@ def test_overrides_go_in_and_later_ones_win() -> None:
     study = load_study(
         DEMO,
         [
+            "training.every=8",
             "training.steps=32",
             "training.steps=48",
             "suite.tasks.1=normal_control/addition",
@@ -125,15 +129,15 @@ def test_the_studys_seed_moves_an_embedded_runs_order() -> None:
         ("suite.tasks=[]", "suite.tasks", "at least 1"),
         ("suite.tasks.0=repetitive_answer/addition", "suite.tasks", "twice"),
         ("suite.tasks.7=x/y", "suite.tasks", "no such key '7'"),
-        ("windows.end_step=2000", "windows", "within 340:980"),
-        ("windows.first_step=100", "windows", "within 340:980"),
-        ("windows.first_step=341", "windows", "the nearest is 340"),
+        (f"windows.end_step={LAST + 999}", "windows", f"within {FIRST}:{LAST}"),
+        ("windows.first_step=1", "windows", f"within {FIRST}:{LAST}"),
+        (f"windows.first_step={FIRST + 1}", "windows", f"the nearest is {FIRST}"),
         ("windows.every=5", "windows", "no checkpoint"),
         ("windows.every=0", "windows.every", "greater than 0"),
         ("windows.stage=stage2", "windows.stage", "write stage1"),
-        ("transfer.checkpoint=661", "transfer.checkpoint", "the nearest is 660"),
-        ("training.base_step=0", "training.base_step", "the nearest is 340"),
-        ("training.steps=7", "training", "not a multiple"),
+        (f"transfer.checkpoint={BASE + 1}", "transfer.checkpoint", f"the nearest is {BASE}"),
+        ("training.base_step=0", "training.base_step", f"the nearest is {FIRST}"),
+        ("training.every=999", "training", "not a multiple"),
         ("training.optimizer.betas=[1, 2, 3]", "betas", "at most 2"),
         ("arms.placebo=placebos", "arms.placebo", "did you mean 'placebo'?"),
         ("verdict.contrast=[placebo, placebo]", "verdict.contrast", "itself"),
@@ -197,12 +201,13 @@ def test_faults_of_the_run_file_name_the_run_file(write: Any) -> None:
     path = write(DATA)
     run_path = path.parent.parent / "runs" / "tiny.yaml"
     run = yaml.safe_load(run_path.read_text())
+    fewer = {**run["corpus"], "windows": run["corpus"]["windows"] - 1}
     for change, says in (
         ({"sequence_lenght": 64}, "'sequence_length'"),
         ({"pretraining": None}, "either corpus and pretraining, or data"),
         ({"data": "x"}, "either corpus and pretraining, or data"),
         ({"token_bytes": 3}, "use 1, 2 or 4"),
-        ({"corpus": {**run["corpus"], "windows": 39}}, "the corpus has data for 964"),
+        ({"corpus": fewer}, f"pretraining has {run['pretraining']['steps']} steps, but the corpus"),
     ):
         changed = {key: value for key, value in {**run, **change}.items() if value is not None}
         if "sequence_lenght" in changed:
