@@ -45,10 +45,17 @@ def train_arm(
 ) -> None:
     """Train the arm, or resume it; then write its held-out loss.
 
-    Leaves `plan.json` (first), `checkpoints/`, `log/` and `heldout.json` {`loss` in nats per token,
-    `tokens`} in `folder`.
+    Leaves `plan.json` (first), `checkpoints/`, `log/` and `heldout.json` {`loss` in nats per
+    predicted token, `tokens` predicted} in `folder`.
+
+    Raises
+    ------
+    DataError
+        The shards end before the plan does (nothing is written then), the base is no whole
+        checkpoint, or `folder` holds another plan.
     """
     plan = job.plan
+    batches = shard_batches(job.shards, batch=plan.batch, steps=plan.steps)
     write_plan(plan, folder)
 
     def start() -> TrainingState:
@@ -57,12 +64,14 @@ def train_arm(
         )
         # The arm's data begin at its own first batch, whatever the run had read.
         state.step, state.next_batch = plan.base_step, 0
+        # Where a model drops out, the arm's seed decides what, not the run or this process.
+        torch.manual_seed(plan.seed)
         return state
 
     training = Training(
         start=start,
         first_step=plan.base_step,
-        batches=shard_batches(job.shards, batch=plan.batch),
+        batches=batches,
         schedule=Schedule(plan.phases),
         optimizer=plan.optimizer,
         save_at=plan.save_at,
@@ -76,7 +85,7 @@ def train_arm(
 def _write_heldout_loss(job: ArmJob, folder: Path) -> None:
     last = folder / CHECKPOINTS / f"{job.plan.stage}-step{job.plan.save_at[-1]}"
     loss = heldout_loss_of(last, job.heldout)
-    record = {"loss": loss, "tokens": int(job.heldout.size)}
+    record = {"loss": loss, "tokens": job.heldout[:, 1:].size}
     write_atomic(folder / HELDOUT, json.dumps(record, indent=2) + "\n")
 
 
@@ -98,5 +107,5 @@ def heldout_loss(model: torch.nn.Module, tokens: NDArray[np.uint32]) -> float:
 
 
 def read_heldout_loss(folder: Path) -> float:
-    """Return the held-out loss that `train_arm` wrote, in nats per token."""
+    """Return the held-out loss that `train_arm` wrote, in nats per predicted token."""
     return float(json.loads((folder / HELDOUT).read_text(encoding="utf-8"))["loss"])

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from trainers.settings import OptimizerSection, Phase
 from trainers.state import TrainingState, learning_rate, load_state, save_state
 from windows.checkpoint import catalog
+from windows.errors import ConfigError, DataError
 from windows.files import atomic_path
 
 CHECKPOINTS, LOG = "checkpoints", "log"
@@ -50,7 +51,8 @@ class Training:
     first_step
         The step of that state.
     save_at
-        Steps after which a checkpoint is written; the last of them ends the training.
+        Steps after which a checkpoint is written, ascending; the last of them ends the training. If
+        `first_step` is one of them, the start is a checkpoint too.
     tokenizer
         Folder of the tokenizer's files, which go with every checkpoint.
     """
@@ -81,9 +83,30 @@ def take_step(state: TrainingState, tokens: NDArray[np.uint32], *, lr: float, cl
     -------
     float
         Mean loss in nats per predicted token, before the step.
+
+    Raises
+    ------
+    DataError
+        The batch has a token id that the model does not know.
+    ConfigError
+        The loss is no number any more.
     """
-    inputs = torch.from_numpy(tokens.astype(np.int64))
-    loss = token_loss(state.model, inputs).mean()
+    known = state.model.get_input_embeddings().num_embeddings
+    if tokens.max() >= known:
+        raise DataError(
+            f"the data hold a token id that the model, which knows {known}, does not",
+            where=f"batch {state.next_batch}",
+            got=str(tokens.max()),
+            do="check the token files, token_bytes and the tokenizer",
+        )
+    loss = token_loss(state.model, torch.from_numpy(tokens.astype(np.int64))).mean()
+    if not torch.isfinite(loss):
+        raise ConfigError(
+            "training diverged: the loss is no number any more",
+            where=f"step {state.step}",
+            got=f"loss {float(loss.detach())} at learning rate {lr:g}",
+            do="lower the learning rate",
+        )
     loss.backward()
     torch.nn.utils.clip_grad_norm_(state.model.parameters(), clip)
     learning_rate(state, lr)
@@ -106,36 +129,47 @@ def train(job: Training, folder: Path, *, advance: Callable[[int], None] = lambd
     """Train to the last step of `job.save_at`, from the last checkpoint in `folder` if any.
 
     Writes `folder/checkpoints/<stage>-step<S>/` and, for the steps that led there,
-    `folder/log/<stage>-step<S>.parquet` (step, batch, loss in nats, lr, instances).
+    `folder/log/<stage>-step<S>.parquet` (step, batch, loss in nats per predicted token, lr,
+    instances). After a kill the same call goes on from the last checkpoint, to the same bytes.
 
     Parameters
     ----------
     advance
         Told the number of steps done, for a progress bar; the steps of an earlier attempt at once.
+
+    Raises
+    ------
+    ModehopError
+        As `take_step`, `trainers.state.load_state` and the batches do.
     """
     torch.set_num_threads(1)
     state = _resume(job, folder)
     advance(state.step - job.first_step)
     rows: list[dict[str, object]] = []
-    for step in range(state.step, job.save_at[-1]):
-        instances, tokens = job.batches.batch(state.next_batch)
-        lr = job.schedule.lr(step)
-        batch = state.next_batch
-        loss = take_step(state, tokens, lr=lr, clip=job.optimizer.clip)
-        rows.append(
-            {"step": step, "batch": batch, "loss": loss, "lr": lr, "instances": instances.tolist()}
-        )
+    while state.step < job.save_at[-1]:
+        rows.append(_logged_step(job, state))
         advance(1)
         if state.step in job.save_at:
             _write_checkpoint(job, state, rows, folder)
             rows = []
 
 
+def _logged_step(job: Training, state: TrainingState) -> dict[str, object]:
+    step, batch = state.step, state.next_batch
+    lr = job.schedule.lr(step)
+    instances, tokens = job.batches.batch(batch)
+    loss = take_step(state, tokens, lr=lr, clip=job.optimizer.clip)
+    return {"step": step, "batch": batch, "loss": loss, "lr": lr, "instances": instances.tolist()}
+
+
 def _resume(job: Training, folder: Path) -> TrainingState:
     (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-    (folder / LOG).mkdir(exist_ok=True)
-    done = catalog(folder / CHECKPOINTS, run="")
-    return load_state(done[-1].path, job.optimizer) if done else job.start()
+    if done := catalog(folder / CHECKPOINTS, run=""):
+        return load_state(done[-1].path, job.optimizer)
+    state = job.start()
+    if state.step in job.save_at:
+        _write_checkpoint(job, state, [], folder)
+    return state
 
 
 def _write_checkpoint(
@@ -157,4 +191,6 @@ def _write_checkpoint(
 
 def read_log(folder: Path) -> pl.DataFrame:
     """Return the whole training log below `folder`, by step."""
-    return pl.read_parquet(folder / LOG / "*.parquet").sort("step")
+    # Polars would take a bracket in the folder's own name for a pattern.
+    paths = sorted((folder / LOG).glob("*.parquet"))
+    return pl.concat([pl.read_parquet(path, glob=False) for path in paths]).sort("step")

@@ -74,6 +74,7 @@ def check_arms(plans: Sequence[TrainingPlan]) -> None:
             raise DataError(
                 f"arms {plans[0].arm} and {plan.arm} differ in more than their data",
                 where=", ".join(found),
+                got=", ".join(f"{getattr(plans[0], n)} and {getattr(plan, n)}" for n in found),
                 do="compare only arms that were trained alike",
             )
 

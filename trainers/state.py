@@ -3,7 +3,6 @@
 import base64
 import json
 import shutil
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,11 @@ from typing import Any
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, Olmo3Config, Olmo3ForCausalLM
+from transformers import Olmo3Config, Olmo3ForCausalLM
 
+from scoring.sweep import load_model
 from trainers.settings import ModelSection, OptimizerSection
-from windows.checkpoint import OPTIMIZER, TRAINER, validate
+from windows.checkpoint import OPTIMIZER, TRAINER, check_safetensors
 from windows.errors import DataError
 from windows.files import atomic_path
 from windows.run import TokenizerFields
@@ -44,7 +44,10 @@ class TrainingState:
 def new_state(
     model: ModelSection, optimizer: OptimizerSection, tokenizer: TokenizerFields, *, seed: int
 ) -> TrainingState:
-    """Make an `Olmo3ForCausalLM` with weights drawn from `seed`, at step 0."""
+    """Make an `Olmo3ForCausalLM` with weights drawn from `seed`, at step 0.
+
+    Seeds torch's own generator, the only one that weights and dropout are drawn from.
+    """
     torch.manual_seed(seed)
     config = Olmo3Config(
         vocab_size=tokenizer.vocab_size,
@@ -112,16 +115,19 @@ def load_state(
 ) -> TrainingState:
     """Read a checkpoint folder back, ready for its next step.
 
+    Parameters
+    ----------
+    with_optimizer
+        Take over optimizer state, counts and torch's random state; without it the counts are 0, and
+        the optimizer and torch's generator are left to the caller as they are.
+
     Raises
     ------
     DataError
-        The weights, or the optimizer state where it is asked for, are absent or cut short.
+        The weights, or the optimizer state where it is asked for, are absent, cut short, or another
+        model's.
     """
-    validate(folder)
-    transformers.logging.disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True
-    ).train()
+    model = load_model(folder)[0].train()
     state = TrainingState(model, _adamw(model, optimizer), step=0, next_batch=0)
     if with_optimizer:
         _restore(state, folder)
@@ -134,21 +140,53 @@ def _restore(state: TrainingState, folder: Path) -> None:
             raise DataError(
                 f"the checkpoint has no {name}",
                 where=str(folder),
-                do="take one with optimizer state, or set training.init to weights",
+                do="take one that was saved with its optimizer state; arms can do without it "
+                "(training.init: weights)",
             )
-    moments = load_file(folder / OPTIMIZER)
-    for name, parameter in state.model.named_parameters():
-        state.optimizer.state[parameter] = {
-            moment: moments[f"{name}/{moment}"] for moment in _MOMENTS
-        }
-    record = json.loads((folder / TRAINER).read_text(encoding="utf-8"))
-    state.step, state.next_batch = int(record["step"]), int(record["next_batch"])
-    rng = torch.frombuffer(bytearray(base64.b64decode(record["rng"])), dtype=torch.uint8)
-    torch.set_rng_state(rng)
+    check_safetensors(folder / OPTIMIZER)
+    _restore_moments(state, load_file(folder / OPTIMIZER), folder / OPTIMIZER)
+    _restore_record(state, folder / TRAINER)
+
+
+def _restore_moments(state: TrainingState, moments: dict[str, torch.Tensor], path: Path) -> None:
+    parameters = dict(state.model.named_parameters())
+    for name, parameter in parameters.items():
+        own = {moment: moments.pop(f"{name}/{moment}", None) for moment in _MOMENTS}
+        shapes = [None if tensor is None else tensor.shape for tensor in own.values()]
+        # A parameter that no step has given a gradient has no moments.
+        if shapes == [parameter.shape, parameter.shape, torch.Size()]:
+            state.optimizer.state[parameter] = own
+        elif any(tensor is not None for tensor in own.values()):
+            raise _not_its_optimizer(path, name)
+    if moments:
+        raise _not_its_optimizer(path, min(moments))
+
+
+def _not_its_optimizer(path: Path, name: str) -> DataError:
+    return DataError(
+        "the optimizer state is not that of this checkpoint's model",
+        where=str(path),
+        got=f"moments of {name}",
+        do="restore the checkpoint",
+    )
+
+
+def _restore_record(state: TrainingState, path: Path) -> None:
+    try:
+        record = json.loads(path.read_bytes())
+        state.step, state.next_batch = int(record["step"]), int(record["next_batch"])
+        rng = bytearray(base64.b64decode(record["rng"]))
+        torch.set_rng_state(torch.frombuffer(rng, dtype=torch.uint8))
+    except (ValueError, LookupError, TypeError, RuntimeError) as error:
+        raise DataError(
+            "the trainer's record is damaged or cut short",
+            where=str(path),
+            got=" ".join(str(error).split()),
+            do="restore the checkpoint",
+        ) from error
 
 
 def learning_rate(state: TrainingState, lr: float) -> None:
     """Set the learning rate of the next step."""
-    groups: Iterable[dict[str, Any]] = state.optimizer.param_groups
-    for group in groups:
+    for group in state.optimizer.param_groups:
         group["lr"] = lr
