@@ -14,7 +14,7 @@ from typing import Any
 
 import curate.chain_steps as steps
 from curate.export import ExportJob
-from curate.made import Made, NotMadeError, Step
+from curate.made import Made, Step
 from curate.sources import Sources
 from curate.study import Study
 from scoring.suite.schema import Split
@@ -137,7 +137,9 @@ class Chain:
     def exports(self, mixture: str | None = None, seed: int | None = None) -> list[Artefact]:
         """Export one mixture or all, for one arm seed or all."""
         names = self._chosen(mixture, self.config.mixtures, "mixture")
-        pairs = [(name, number) for name in names for number in self._seeds(seed)]
+        return self._exports([(name, number) for name in names for number in self._seeds(seed)])
+
+    def _exports(self, pairs: list[tuple[str, int]]) -> list[Artefact]:
         recipes = [self._export_recipe(name, number) for name, number in pairs]
         jobs = {
             recipe.label: self._export_job(*pair)
@@ -151,7 +153,8 @@ class Chain:
         """Train one arm or all, with one seed or all."""
         names = self._chosen(arm, self.config.arms, "arm")
         pairs = [(name, number) for name in names for number in self._seeds(seed)]
-        shards = {pair: self.exports(self.config.arms[pair[0]], pair[1])[0] for pair in pairs}
+        exports = self._exports([(self.config.arms[name], number) for name, number in pairs])
+        shards = dict(zip(pairs, exports, strict=True))
         run = self.pretrain()
         plans = {pair: self._plan(*pair, run, shards[pair]) for pair in pairs}
         check_arms(list(plans.values()))
@@ -196,13 +199,8 @@ class Chain:
         """List the study's artefacts, those made and those to make, and make none."""
         looking = Chain(self.study, self.out, reporter=Reporter(quiet=True), look_only=True)
         for name in ORDER:
-            try:
-                getattr(looking, name)()
-            except NotMadeError:
-                continue
-        known = list(looking.made.steps())
-        missing = [name for name in ORDER if name not in {step.name for step in known}]
-        return known + [Step(name, name, self.config.name, None, False) for name in missing]
+            getattr(looking, name)()
+        return list(looking.made.steps())
 
     def request(self, split: Split) -> SweepRequest:
         """Return what checkpoints are asked in a split."""

@@ -10,7 +10,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -119,10 +119,7 @@ class Call:
 
     def refuse_unknown(self, look: "Callable[[Chain], object]") -> None:
         """Look for what is to be made, so that a name the study does not have makes no folder."""
-        from curate.made import NotMadeError
-
-        with suppress(NotMadeError):
-            look(self.looking())
+        look(self.looking())
 
     def looking(self) -> "Chain":
         """Return the study's steps, none of which makes anything."""

@@ -9,7 +9,6 @@ from rich.table import Table
 
 from curate.chain import Chain, Step
 from curate.command import Answer, Call
-from curate.made import NotMadeError
 
 # Options by which a command makes one of a step's artefacts instead of all.
 _CHOICES = {"exports": ("mixture",), "arms": ("arm", "seed")}
@@ -51,12 +50,12 @@ def status(call: Call) -> Answer:
 
 
 def step_table(steps: Sequence[Step], call: Call) -> Table:
-    """Lay out steps as a table; an artefact has a name once what it is made from exists."""
+    """Lay out steps as a table; an artefact has an id once what it is made from exists."""
     table = Table(title=f"steps of {call.study.config.name}, in {call.out}", title_justify="left")
     for name in ("state", "step", "artefact"):
         table.add_column(name, overflow="fold")
     for step in steps:
-        name = f"{step.kind}/{step.label}-{step.id[:12]}" if step.id else "after those before it"
+        name = f"{step.kind}/{step.label}" + (f"-{step.id[:12]}" if step.id else "")
         table.add_row("exists" if step.done else "to do", step.name, name)
     return table
 
@@ -66,16 +65,8 @@ def _steps(looking: Chain, needs: Sequence[str], options: Mapping[str, Any]) -> 
         if name == "exports" and "arm" in options:
             # The arm looks for its own.
             continue
-        try:
-            getattr(looking, name)(
-                *(options[key] for key in _CHOICES.get(name, ()) if key in options)
-            )
-        except NotMadeError:
-            continue
-    known = list(looking.made.steps())
-    names = {step.name for step in known}
-    study = looking.config.name
-    return known + [Step(name, name, study, None, False) for name in needs if name not in names]
+        getattr(looking, name)(*(options[key] for key in _CHOICES.get(name, ()) if key in options))
+    return list(looking.made.steps())
 
 
 def _plain(steps: Sequence[Step]) -> list[dict[str, Any]]:

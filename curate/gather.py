@@ -214,10 +214,7 @@ def _arms(chain: "Chain", folder: Path) -> shown.Arms:
             )
             for (arm, seed), part in of_arms.partition_by("arm", "seed", as_dict=True).items()
         ),
-        summaries=tuple(
-            shown.ArmSummary(arm=arm, **judged["arms"][arm])
-            for arm in config.arms
-        ),
+        summaries=tuple(shown.ArmSummary(arm=arm, **judged["arms"][arm]) for arm in config.arms),
     )
 
 

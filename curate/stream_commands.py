@@ -9,7 +9,6 @@ from rich.table import Table
 
 from curate.command import Answer, Call
 from curate.given import given_files
-from curate.made import NotMadeError
 from curate.stream import Reading, Share, Stream, document_span, find_file
 from windows.errors import ConfigError
 from windows.manifest import data_files
@@ -119,9 +118,8 @@ def _open(call: Call) -> tuple[Stream, Mapping[int, bool] | None]:
         return Stream(study.run_config, given_files(study), study.data_folder, end_step), None
     data = _corpus(call).path
     stream = Stream(study.run_config, data_files(data), data, end_step)
-    try:
-        trained = call.looking().pretrain()
-    except NotMadeError:
+    trained = call.looking().pretrain()
+    if not trained.id:
         return stream, None
     from trainers.pretrain import proved_batches
 
@@ -129,11 +127,11 @@ def _open(call: Call) -> tuple[Stream, Mapping[int, bool] | None]:
 
 
 def _corpus(call: Call) -> Artefact:
-    try:
-        return call.looking().corpus()
-    except NotMadeError:
-        with call.making() as chain:
-            return chain.corpus()
+    found = call.looking().corpus()
+    if found.id:
+        return found
+    with call.making() as chain:
+        return chain.corpus()
 
 
 def _reading_words(reading: Reading, stream: Stream) -> str:
