@@ -20,6 +20,7 @@ from curate.study import Study
 from scoring.suite.schema import Split
 from scoring.sweep import SweepRequest, sweep
 from trainers.plan import TrainingPlan, check_arms
+from trainers.schedule import schedule
 from windows.checkpoint import Checkpoint, catalog
 from windows.errors import ConfigError
 from windows.progress import Reporter
@@ -288,8 +289,6 @@ class Chain:
         )
 
     def _lr(self, step: int) -> float:
-        from trainers.pretrain import schedule
-
         if self.config.training.lr is not None:
             return self.config.training.lr
         if self.study.run.pretraining is None:

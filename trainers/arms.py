@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from scoring.sweep import load_model
 from trainers.batches import shard_batches
-from trainers.loop import CHECKPOINTS, Schedule, Training, token_loss, train
+from trainers.loop import CHECKPOINTS, Training, token_loss, train
 from trainers.plan import TrainingPlan, write_plan
+from trainers.schedule import Schedule
 from trainers.state import TrainingState, load_state
 from windows.files import write_atomic
 

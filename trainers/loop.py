@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
-from trainers.settings import OptimizerSection, Phase
+from trainers.schedule import Schedule
+from trainers.settings import OptimizerSection
 from trainers.state import TrainingState, learning_rate, load_state, save_state
 from windows.checkpoint import catalog
 from windows.errors import ConfigError, DataError
@@ -25,19 +26,6 @@ class Batches(Protocol):
 
     def batch(self, index: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         """Return the ids uint32[k] of a batch's instances, and their tokens uint32[k, L]."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Learning rate by phases, with a linear ramp over the first `ramp_steps` steps."""
-
-    phases: tuple[Phase, ...]
-    ramp_steps: int = 0
-
-    def lr(self, step: int) -> float:
-        """Return the learning rate of the step that follows checkpoint `step`."""
-        current = [phase.lr for phase in self.phases if phase.first_step <= step][-1]
-        return current * min(1.0, (step + 1) / self.ramp_steps) if self.ramp_steps else current
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 
 from trainers.batches import OrderedBatches
-from trainers.loop import Schedule, Training, read_log, train
+from trainers.loop import Training, read_log, train
+from trainers.schedule import schedule
 from trainers.settings import PretrainingSection
 from trainers.state import new_state
 from windows.order import DataOrder
@@ -18,11 +19,6 @@ from windows.tokens import TokenFiles
 def checkpoint_steps(section: PretrainingSection) -> tuple[int, ...]:
     """Return the steps after which the run writes a checkpoint."""
     return tuple(range(section.checkpoint_first, section.steps + 1, section.checkpoint_every))
-
-
-def schedule(section: PretrainingSection) -> Schedule:
-    """Return the run's learning-rate schedule."""
-    return Schedule(section.phases, section.ramp_steps)
 
 
 def pretrain(
