@@ -68,6 +68,11 @@ def replay(job: ReplayJob) -> None:
     """Train the job's window from the base checkpoint and write the items' scores after it.
 
     Does nothing where the scores are there already.
+
+    Raises
+    ------
+    DataError
+        The base is no whole checkpoint with its optimizer state.
     """
     if job.path.exists():
         return
@@ -76,7 +81,9 @@ def replay(job: ReplayJob) -> None:
     if job.window:
         _train(state, job, job.window)
     state.model.eval()
-    tokenizer = AutoTokenizer.from_pretrained(job.base, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(
+        job.base, local_files_only=True, trust_remote_code=False
+    )
     where = Where(job.name, job.run.stage, state.step)
     write_items(score_model(state.model, tokenizer, job.request, where), job.path)
 
