@@ -6,7 +6,7 @@ PIP_ARGS ?=
 OUT ?= modehop-out
 SEED ?= 0
 
-.PHONY: demo test check unit bench clean
+.PHONY: demo test check unit docs clean
 
 .venv-demo/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-demo
@@ -31,6 +31,9 @@ check: .venv-test/.installed
 
 unit: .venv-test/.installed
 	.venv-test/bin/pytest -m "not slow"
+
+docs:
+	$(PYTHON) tests/readme_tree.py
 
 clean:
 	rm -rf .venv-demo .venv-test modehop-out
