@@ -8,9 +8,10 @@
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import curate.chain_steps as steps
 from curate.export import ExportJob
@@ -26,6 +27,9 @@ from windows.errors import ConfigError
 from windows.progress import Reporter
 from windows.store import Artefact, Recipe
 from windows.workers import WorkerPool
+
+if TYPE_CHECKING:
+    from curate.gather import Findings
 
 __all__ = ["Chain", "Step"]
 
@@ -186,14 +190,32 @@ class Chain:
 
     def report(self) -> Artefact:
         """Write the report of the whole study."""
-        self.verdict()
-        truth = self.sources.truth()
-        parents = tuple(self.made.artefacts())
-        resolved = self.study.resolved()
-        resolved["study"].pop("workers")
-        recipe = Recipe("report", self.config.name, 1, {"study": resolved["study"]}, parents)
-        return self.made.artefact(
-            "report", recipe, lambda part: steps.write_report(self, truth, parents, part)
+        found = self.findings()
+        resolved = self.study.resolved()["study"]
+        resolved.pop("workers")
+        recipe = Recipe("report", self.config.name, 1, {"study": resolved}, tuple(found.artefacts))
+
+        def make(part: Path) -> None:
+            from curate.gather import write_report
+
+            write_report(found, part)
+
+        return self.made.artefact("report", recipe, make)
+
+    def findings(self) -> "Findings":
+        """Return all that a report shows, made where it is missing."""
+        from curate.gather import Findings
+
+        verdict, truth = self.verdict(), self.sources.truth()
+        return Findings(
+            config=self.config,
+            sources=self.sources,
+            labels=self.labels().path,
+            transfer=self.transfer().path,
+            verdict=verdict.path,
+            exports=self.exports(),
+            truth=truth,
+            artefacts=[each for each in self.made.artefacts() if each.kind != "report"],
         )
 
     def plan(self) -> list[Step]:
@@ -298,7 +320,10 @@ class Chain:
         return schedule(self.study.run.pretraining).lr(step)
 
     def _replay(self, part: Path) -> None:
-        jobs = steps.replay_jobs(self, self._lr(self.config.transfer.checkpoint), part)
+        # The check is on the task whose labels mixtures select by; the others would only cost time.
+        request = replace(self.request("verify"), tasks=(self.config.labels.task,))
+        lr = self._lr(self.config.transfer.checkpoint)
+        jobs = steps.replay_jobs(self.config, self.sources, request, lr, part)
         with self.reporter.task("shuffled replays", len(jobs)) as advance:
             self.pool.map(steps.run_replay, jobs, on_done=lambda index, result: advance())
 

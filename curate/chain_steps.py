@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from curate.export import ExportJob, export_mixture
 from curate.made import plain_parameters
+from curate.sources import Sources
 from curate.study import StudyConfig
 from scoring.labels import label_windows
 from scoring.series import pooled, seed_series
@@ -25,7 +26,6 @@ from windows.run import Window
 from windows.store import Artefact, Recipe, Store
 
 if TYPE_CHECKING:
-    from curate.chain import Chain
     from trainers.plan import TrainingPlan
     from trainers.replay import ReplayJob
 
@@ -75,13 +75,13 @@ def series_frame(items: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def replay_jobs(chain: "Chain", lr: float, part: Path) -> "list[ReplayJob]":
+def replay_jobs(
+    config: StudyConfig, sources: Sources, request: SweepRequest, lr: float, part: Path
+) -> "list[ReplayJob]":
     """List the replays of a study: every window in every shuffled order, and the base itself."""
     from trainers.replay import ReplayJob
 
-    section, sources = chain.config.transfer, chain.sources
-    # The check is on the task whose labels mixtures select by; the others would only cost time.
-    request = replace(chain.request("verify"), tasks=(chain.config.labels.task,))
+    section = config.transfer
     replays: list[tuple[Window | None, int]] = [(None, 0)]
     replays += [(w, k) for w in sources.windows() for k in range(section.shuffles)]
     return [
@@ -91,9 +91,9 @@ def replay_jobs(chain: "Chain", lr: float, part: Path) -> "list[ReplayJob]":
             files=sources.token_files().paths,
             window=window,
             shuffle=shuffle,
-            seed=chain.config.seed,
+            seed=config.seed,
             lr=lr,
-            optimizer=chain.config.training.optimizer,
+            optimizer=config.training.optimizer,
             request=request,
             out=part,
         )
@@ -252,19 +252,6 @@ def arm_curves(items: pl.DataFrame, task: str) -> pl.DataFrame:
                 }
             )
     return pl.DataFrame(rows).sort("arm", "seed", "step")
-
-
-def write_report(
-    chain: "Chain", truth: Artefact | None, parents: Sequence[Artefact], part: Path
-) -> None:
-    """Write `report.html` and `report.json` from the study's artefacts."""
-    from curate.gather import gather
-    from curate.report.html import render
-    from curate.report.summary import to_json
-
-    data = gather(chain, truth, parents)
-    write_atomic(part / "report.html", render(data))
-    write_atomic(part / "report.json", to_json(data))
 
 
 def _write_frame(frame: pl.DataFrame, path: Path) -> None:

@@ -3,10 +3,10 @@
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,16 +15,17 @@ from scipy import stats
 from curate.chain_steps import CONTROL, CURVES, EFFECTS, LABELS, SERIES, VERDICT, read_transfer
 from curate.export import read_mixture
 from curate.report import data as shown
+from curate.report.html import render
+from curate.report.summary import to_json
 from curate.sources import Sources
+from curate.study import StudyConfig
 from curate.truth import COMPOSITION, check_truth
 from scoring.labels import RULE_VERSION
 from trainers.arms import heldout_loss_of
 from trainers.loop import read_log
+from windows.files import write_atomic
 from windows.run import Window
 from windows.store import Artefact
-
-if TYPE_CHECKING:
-    from curate.chain import Chain
 
 _PACKAGES = ("modehop", "torch", "transformers", "datatrove", "numpy", "polars")
 _RULES = {
@@ -34,18 +35,48 @@ _RULES = {
 }
 
 
-def gather(
-    chain: "Chain", truth: Artefact | None, artefacts: Sequence[Artefact]
-) -> shown.ReportData:
+@dataclass(frozen=True)
+class Findings:
+    """The artefacts of a finished study.
+
+    Attributes
+    ----------
+    labels, transfer, verdict
+        Their folders.
+    exports
+        One artefact for every mixture and arm seed.
+    truth
+        What was planted; None for a run that was given.
+    artefacts
+        All that the report rests on.
+    """
+
+    config: StudyConfig
+    sources: Sources
+    labels: Path
+    transfer: Path
+    verdict: Path
+    exports: Sequence[Artefact]
+    truth: Artefact | None
+    artefacts: Sequence[Artefact]
+
+
+def write_report(found: Findings, part: Path) -> None:
+    """Write `report.html` and `report.json`."""
+    data = gather(found)
+    write_atomic(part / "report.html", render(data))
+    write_atomic(part / "report.json", to_json(data))
+
+
+def gather(found: Findings) -> shown.ReportData:
     """Read the study's artefacts into one data object."""
-    config, sources = chain.config, chain.sources
+    config, sources = found.config, found.sources
     windows = sources.windows()
-    labels = pl.read_parquet(chain.labels().path / LABELS)
-    arms = chain.verdict().path
+    labels = pl.read_parquet(found.labels / LABELS)
     return shown.ReportData(
-        study=_study(chain),
+        study=_study(found),
         primary_task=config.labels.task,
-        series=_series(chain.labels().path, sources),
+        series=_series(found.labels, sources),
         windows=_windows(labels, windows),
         rule=shown.Rule(
             name=config.labels.rule,
@@ -55,26 +86,26 @@ def gather(
             version=RULE_VERSION,
         ),
         loss=_loss(sources, windows),
-        transfer=_transfer(chain, labels),
-        arms=_arms(chain, arms),
-        verdict=_verdict(arms, config.verdict.alpha),
-        mixtures=_mixtures(chain),
-        truth=_truth(truth, labels, windows, config.labels.task),
+        transfer=_transfer(found, labels),
+        arms=_arms(found),
+        verdict=_verdict(found.verdict, config.verdict.alpha),
+        mixtures=_mixtures(found.exports),
+        truth=_truth(found.truth, labels, windows, config.labels.task),
         provenance=tuple(
             shown.Provenance(
                 kind=a.kind, label=a.label, id=a.id, content=a.content, parents=a.parents
             )
-            for a in artefacts
+            for a in found.artefacts
         ),
     )
 
 
-def _study(chain: "Chain") -> shown.Study:
+def _study(found: Findings) -> shown.Study:
     versions = [(name, version(name)) for name in _PACKAGES]
     return shown.Study(
-        name=chain.config.name,
-        run=chain.sources.run.name,
-        seed=chain.config.seed,
+        name=found.config.name,
+        run=found.sources.run.name,
+        seed=found.config.seed,
         versions=(("Python", platform.python_version()), *versions),
     )
 
@@ -153,10 +184,10 @@ def _loss(sources: Sources, windows: Sequence[Window]) -> shown.Loss | None:
     )
 
 
-def _transfer(chain: "Chain", labels: pl.DataFrame) -> shown.Transfer:
-    config = chain.config
-    folder = chain.transfer().path
-    verdict, effects = read_transfer(folder), pl.read_parquet(folder / EFFECTS)
+def _transfer(found: Findings, labels: pl.DataFrame) -> shown.Transfer:
+    config = found.config
+    verdict = read_transfer(found.transfer)
+    effects = pl.read_parquet(found.transfer / EFFECTS)
     names = dict(
         labels.filter(pl.col("task") == config.labels.task).select("window", "label").iter_rows()
     )
@@ -184,26 +215,24 @@ def _transfer(chain: "Chain", labels: pl.DataFrame) -> shown.Transfer:
         sentence=verdict.sentence,
         points=tuple(points),
         threshold=config.transfer.threshold,
-        checkpoint=f"{chain.sources.run.stage}-step{config.transfer.checkpoint}",
+        checkpoint=f"{found.sources.run.stage}-step{config.transfer.checkpoint}",
     )
 
 
-def _arms(chain: "Chain", folder: Path) -> shown.Arms:
-    config = chain.config
-    curves = pl.read_parquet(folder / CURVES)
-    judged = _read(folder / VERDICT)
+def _arms(found: Findings) -> shown.Arms:
+    config, sources = found.config, found.sources
+    curves = pl.read_parquet(found.verdict / CURVES)
+    judged = _read(found.verdict / VERDICT)
     base = curves.filter(pl.col("arm") == "base").row(0, named=True)
     of_arms = curves.filter(pl.col("arm") != "base")
     first = base["step"]
     return shown.Arms(
-        base=f"{chain.sources.run.stage}-step{first}",
+        base=f"{sources.run.stage}-step{first}",
         base_step=first,
         task=config.labels.task,
         base_soft=base["soft"],
         base_control=base["control"],
-        base_loss=heldout_loss_of(
-            chain.sources.checkpoint(first).path, chain.sources.heldout_tokens()
-        ),
+        base_loss=heldout_loss_of(sources.checkpoint(first).path, sources.heldout_tokens()),
         curves=tuple(
             shown.ArmCurve(
                 arm=str(arm),
@@ -234,9 +263,9 @@ def _endpoint(row: dict[str, Any]) -> shown.Endpoint:
     return shown.Endpoint(**{name: value for name, value in row.items() if name in names})
 
 
-def _mixtures(chain: "Chain") -> shown.Mixtures:
+def _mixtures(exports: Sequence[Artefact]) -> shown.Mixtures:
     rows, words = [], ""
-    for artefact in chain.exports():
+    for artefact in exports:
         facts = read_mixture(artefact.path)
         rule, balance = facts["decontamination"], facts["balance"]
         words = _decontamination_words(rule)

@@ -34,8 +34,7 @@ def run_all(call: Call) -> Answer:
     started = time.monotonic()
     with call.making() as chain:
         made = chain.report()
-        parents = [each for each in chain.made.artefacts() if each.id != made.id]
-        findings = gather(chain, chain.sources.truth(), parents)
+        findings = gather(chain.findings())
         summary = json.loads((made.path / "report.json").read_text(encoding="utf-8"))
         summary["wall_seconds"] = round(time.monotonic() - started, 3)
         write_atomic(call.out / REPORT, (made.path / REPORT).read_bytes())
