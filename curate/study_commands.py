@@ -28,12 +28,13 @@ def run_all(call: Call) -> Answer:
     `wall_seconds` of the summary is the time that this command took; what was there already took
     none of it.
     """
-    from curate.gather import gather
-    from curate.report.table import overview
-
     started = time.monotonic()
     with call.making() as chain:
         made = chain.report()
+        # Only now: they import torch, for which a folder in use need not be kept waiting.
+        from curate.gather import gather
+        from curate.report.table import overview
+
         findings = gather(chain.findings())
         summary = json.loads((made.path / "report.json").read_text(encoding="utf-8"))
         summary["wall_seconds"] = round(time.monotonic() - started, 3)
