@@ -16,7 +16,8 @@ import pytest
 import torch
 
 import trainers.loop
-from trainers.loop import Schedule, Training, read_log, take_step, token_loss, train
+from trainers.loop import Training, read_log, take_step, token_loss, train
+from trainers.schedule import Schedule
 from trainers.settings import Phase
 from trainers.state import TrainingState, load_state, new_state
 from windows.errors import ConfigError, DataError
@@ -97,16 +98,6 @@ def test_token_loss_is_the_negative_log_probability(tiny: Any):
     rows, columns = np.indices((8, 31))
     chosen = probabilities[rows, columns, tiny.heldout[:, 1:].astype(np.int64)]
     np.testing.assert_allclose(found, -np.log(chosen), rtol=1e-5, atol=1e-6)
-
-
-def test_the_learning_rate_ramps_and_changes_with_the_phase():
-    phases = (Phase(first_step=0, lr=1.0), Phase(first_step=6, lr=0.5), Phase(first_step=8, lr=2.0))
-    plain = Schedule(phases)
-    assert [plain.lr(step) for step in range(10)] == [1.0] * 6 + [0.5] * 2 + [2.0] * 2
-    ramped = Schedule(phases, ramp_steps=4)
-    assert [ramped.lr(step) for step in range(7)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0, 0.5]
-    across = Schedule(phases, ramp_steps=8)
-    assert [across.lr(step) for step in range(5, 9)] == [6 / 8, 0.5 * 7 / 8, 0.5, 2.0]
 
 
 def test_the_log_tells_every_step(tiny: Any):

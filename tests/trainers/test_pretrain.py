@@ -10,7 +10,7 @@ from olmo_core.data import DataCollator, NumpyFSLDatasetConfig, TokenizerConfig
 from olmo_core.data.data_loader import NumpyDataLoaderBase
 
 from trainers.loop import read_log
-from trainers.pretrain import checkpoint_steps, pretrain, proved_batches, schedule
+from trainers.pretrain import checkpoint_steps, pretrain, proved_batches
 from trainers.settings import PretrainingSection
 from windows.checkpoint import catalog
 from windows.errors import ConfigError
@@ -87,11 +87,6 @@ def test_checkpoints_are_where_the_section_puts_them(tiny: Any):
     assert [checkpoint.step for checkpoint in found] == list(tiny.steps)
     at_start = tiny.pretraining.model_copy(update={"checkpoint_first": 0, "checkpoint_every": 3})
     assert checkpoint_steps(at_start) == (0, 3, 6, 9)
-
-
-def test_the_schedule_is_the_sections(tiny: Any):
-    plan = schedule(tiny.pretraining)
-    assert [plan.lr(step) for step in range(4)] == pytest.approx([2e-3, 4e-3, 4e-3, 1e-3])
 
 
 def test_weights_follow_from_the_seed(tiny: Any, tmp_path: Path):
