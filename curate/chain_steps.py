@@ -153,7 +153,9 @@ def write_prompts(checkpoint: Path, request: Callable[[Split], SweepRequest], pa
     """Write the token ids of every full prompt of the suite, in both splits, each once."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(
+        checkpoint, local_files_only=True, trust_remote_code=False
+    )
     texts = {
         block.prefix + item.prompt
         for split in SPLITS

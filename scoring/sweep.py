@@ -102,9 +102,13 @@ def load_model(path: Path) -> tuple[Any, Any]:
             dtype=torch.float32,
             attn_implementation="sdpa",
             local_files_only=True,
+            # Left out, transformers asks on the terminal whether to run a checkpoint's own code.
+            trust_remote_code=False,
             output_loading_info=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:
         raise DataError(
             "cannot load this checkpoint",

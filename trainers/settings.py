@@ -51,7 +51,8 @@ class PretrainingSection(Section):
 
     @model_validator(mode="after")
     def _last_step_is_a_checkpoint(self) -> "PretrainingSection":
-        if (self.steps - self.checkpoint_first) % self.checkpoint_every:
+        beyond = self.steps - self.checkpoint_first
+        if beyond < 0 or beyond % self.checkpoint_every:
             raise ValueError(
                 f"steps {self.steps} is not checkpoint_first {self.checkpoint_first} plus a "
                 f"multiple of checkpoint_every {self.checkpoint_every}"

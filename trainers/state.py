@@ -20,7 +20,16 @@ from windows.files import atomic_path
 from windows.run import TokenizerFields
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+# What tokenizers of transformers save; a folder holds some of them.
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+)
 
 
 @dataclass
@@ -96,7 +105,8 @@ def save_state(state: TrainingState, folder: Path, *, tokenizer: Path) -> None:
         aside.mkdir()
         state.model.save_pretrained(aside)
         for name in _TOKENIZER_FILES:
-            shutil.copyfile(tokenizer / name, aside / name)
+            if (tokenizer / name).is_file():
+                shutil.copyfile(tokenizer / name, aside / name)
         save_file(_moments(state), aside / OPTIMIZER)
         (aside / TRAINER).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
