@@ -150,20 +150,24 @@ def read_transfer(folder: Path) -> TransferVerdict:
 
 
 def write_prompts(checkpoint: Path, request: Callable[[Split], SweepRequest], part: Path) -> None:
-    """Write the token ids of every full prompt of the suite, in both splits, each once."""
+    """Write the token ids of the suite's prompts, in both splits, each once.
+
+    Of a prompt it is the demonstrations and the question: a wording's own frame, or a token that
+    the tokenizer puts in front, stands in no document beside them.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(
         checkpoint, local_files_only=True, trust_remote_code=False
     )
     texts = {
-        block.prefix + item.prompt
+        block.prefix.removeprefix(block.frame) + item.prompt
         for split in SPLITS
         for task in request(split).tasks
         for block in request(split).blocks(task)
         for item in block.items
     }
-    ids = tokenizer(sorted(texts))["input_ids"]
+    ids = tokenizer(sorted(texts), add_special_tokens=False)["input_ids"]
     write_atomic(part / PROMPTS, json.dumps(ids, separators=(",", ":")) + "\n")
 
 

@@ -1,10 +1,8 @@
 """From a study's artefacts to the values that its report shows."""
 
 import json
-import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,6 @@ from windows.files import write_atomic
 from windows.run import Window
 from windows.store import Artefact
 
-_PACKAGES = ("modehop", "torch", "transformers", "datatrove", "numpy", "polars")
 _RULES = {
     "innovation": "the change of the soft score over the window, less what the level before it "
     "explains (residual of a straight line over the windows)",
@@ -44,7 +41,7 @@ class Findings:
     labels, transfer, verdict
         Their folders.
     exports
-        One artefact for every mixture and arm seed.
+        Every mixture's artefact, by mixture and arm seed.
     truth
         What was planted; None for a run that was given.
     artefacts
@@ -56,7 +53,7 @@ class Findings:
     labels: Path
     transfer: Path
     verdict: Path
-    exports: Sequence[Artefact]
+    exports: Mapping[tuple[str, int], Artefact]
     truth: Artefact | None
     artefacts: Sequence[Artefact]
 
@@ -101,12 +98,10 @@ def gather(found: Findings) -> shown.ReportData:
 
 
 def _study(found: Findings) -> shown.Study:
-    versions = [(name, version(name)) for name in _PACKAGES]
     return shown.Study(
         name=found.config.name,
         run=found.sources.run.name,
         seed=found.config.seed,
-        versions=(("Python", platform.python_version()), *versions),
     )
 
 
@@ -263,17 +258,17 @@ def _endpoint(row: dict[str, Any]) -> shown.Endpoint:
     return shown.Endpoint(**{name: value for name, value in row.items() if name in names})
 
 
-def _mixtures(exports: Sequence[Artefact]) -> shown.Mixtures:
+def _mixtures(exports: Mapping[tuple[str, int], Artefact]) -> shown.Mixtures:
     rows, words = [], ""
-    for artefact in exports:
+    for (name, seed), artefact in exports.items():
         facts = read_mixture(artefact.path)
         rule, balance = facts["decontamination"], facts["balance"]
         words = _decontamination_words(rule)
         rows.append(
             shown.Mixture(
-                mixture=facts["mixture"],
-                seed=int(artefact.label.rsplit("-seed", 1)[1]),
-                windows=tuple(window["window"] for window in facts["windows"]),
+                mixture=name,
+                seed=seed,
+                windows=tuple(w["window"] for w in facts["windows"] if w["instances"]),
                 tokens=facts["tokens"],
                 instances=facts["instances"],
                 repeats=facts["max_repetition"],

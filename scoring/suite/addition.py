@@ -99,6 +99,7 @@ def _block(
         split=split,
         demo_seed=demo_seed,
         prefix=words + "".join(lines),
+        frame=words,
         items=tuple(_item(fact, parrot) for fact in asked),
         terminator=TERMINATOR,
     )

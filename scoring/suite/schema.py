@@ -56,6 +56,9 @@ class Block:
         What stands before every item: the full prompt of an item is ``prefix + item.prompt``.
     items
         The questions.
+    frame
+        The beginning of `prefix` that only the wording is made of: without it, demonstrations and
+        question are what a contaminated document would hold.
     terminator
         The suffix of every answer, which keeps any answer from being a token prefix of another.
     """
@@ -68,6 +71,7 @@ class Block:
     prefix: str
     items: tuple[Item, ...]
     terminator: str
+    frame: str = ""
 
     @property
     def key(self) -> str:
