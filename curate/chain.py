@@ -83,7 +83,9 @@ class Chain:
     def scores(self) -> Artefact:
         """Score every checkpoint on the items that label."""
         run = self.pretrain()
-        recipe = Recipe("scores", "run", 1, self._asked("label"), (run,))
+        # Which checkpoints, and what the tables call them, are not told by the run's content.
+        of = {"run": self.sources.run.name, "steps": self.study.edges}
+        recipe = Recipe("scores", "run", 1, {**self._asked("label"), **of}, (run,))
         return self._scored("scores", recipe, lambda: self.sources.checkpoints(), "label")
 
     def labels(self) -> Artefact:
@@ -174,7 +176,8 @@ class Chain:
     def arm_scores(self) -> Artefact:
         """Score the arms' checkpoints, and the base, on the items that verify."""
         arms = self.arms()
-        recipe = Recipe("scores", "arms", 1, self._asked("verify"), (self.pretrain(), *arms))
+        parameters = {**self._asked("verify"), "study": self.config.name}
+        recipe = Recipe("scores", "arms", 1, parameters, (self.pretrain(), *arms))
         return self._scored("arm_scores", recipe, lambda: self._arm_checkpoints(arms), "verify")
 
     def verdict(self) -> Artefact:
@@ -207,13 +210,14 @@ class Chain:
         from curate.gather import Findings
 
         verdict, truth = self.verdict(), self.sources.truth()
+        pairs = [(name, number) for name in self.config.mixtures for number in self._seeds(None)]
         return Findings(
             config=self.config,
             sources=self.sources,
             labels=self.labels().path,
             transfer=self.transfer().path,
             verdict=verdict.path,
-            exports=self.exports(),
+            exports=dict(zip(pairs, self._exports(pairs), strict=True)),
             truth=truth,
             artefacts=[each for each in self.made.artefacts() if each.kind != "report"],
         )
