@@ -163,7 +163,7 @@ def study_command(
             shared = {key: options.pop(key) for key in ("out", "quiet", "dry_run")}
             if name is None:
                 return function(None, **options)
-            call = _call(name, settings, shared["out"], shared["quiet"])
+            call = _call(name, settings, shared["out"], shared["quiet"], needs)
             if shared["dry_run"]:
                 from curate.dry_run import dry_run
 
@@ -193,12 +193,16 @@ def plain_command(app: typer.Typer, panel: str) -> Callable[[Command], Command]:
     return register
 
 
-def _call(name: str, settings: Sequence[str], out: Path | None, quiet: bool) -> Call:
+def _call(
+    name: str, settings: Sequence[str], out: Path | None, quiet: bool, needs: Sequence[str]
+) -> Call:
+    from curate.feasible import check_feasible
     from curate.given import check_given
     from curate.study import load_study
 
     study = load_study(name, settings)
     check_given(study)
+    check_feasible(study, needs)
     return Call(study, out or Path("modehop-out") / study.config.name, quiet)
 
 

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from curate.given import given_files
 from curate.made import Made
 from curate.study import Study
-from windows.checkpoint import WEIGHTS, Checkpoint, catalog
+from windows.checkpoint import Checkpoint, catalog
 from windows.errors import ConfigError
 from windows.files import write_atomic
 from windows.identity import hash_file
-from windows.manifest import data_files
+from windows.manifest import MANIFEST, data_files
 from windows.order import DataOrder
 from windows.planted import write_corpus, write_truth
 from windows.progress import Reporter
@@ -42,9 +42,9 @@ class Sources:
         """Return the artefact that stands for the run's data: the files, or their checksums."""
         section, seed = self.study.run.corpus, self.study.config.seed
         if section is None:
-            recipe = Recipe("data", self.run.name, 1, {"files": self._hashes(self._given())})
+            recipe = Recipe("data", self._label, 1, self._data_parameters())
             return self._made.artefact("corpus", recipe, lambda part: _note(part, recipe))
-        recipe = Recipe("corpus", self.run.name, 1, self._corpus_parameters())
+        recipe = Recipe("corpus", self._label, 1, self._corpus_parameters())
         return self._made.artefact(
             "corpus", recipe, lambda part: write_corpus(section, self.run, part, seed=seed)
         )
@@ -54,7 +54,7 @@ class Sources:
         section, seed = self.study.run.corpus, self.study.config.seed
         if section is None:
             return None
-        recipe = Recipe("truth", self.run.name, 1, self._corpus_parameters())
+        recipe = Recipe("truth", self._label, 1, self._corpus_parameters())
         return self._made.artefact(
             "truth", recipe, lambda part: write_truth(section, self.run, part, seed=seed)
         )
@@ -64,11 +64,11 @@ class Sources:
         section, seed = self.study.run.pretraining, self.study.config.seed
         corpus = self.corpus()
         if section is None:
-            files = {c.name: hash_file(c.path / WEIGHTS) for c in self.checkpoints()}
-            recipe = Recipe("checkpoints", self.run.name, 1, {"weights": files}, (corpus,))
+            files = {c.name: _contents(c.path) for c in self.checkpoints()}
+            recipe = Recipe("checkpoints", self._label, 1, {"files": files}, (corpus,))
             return self._made.artefact("pretrain", recipe, lambda part: _note(part, recipe))
         parameters = {"pretraining": section, "run": self._identity(), "seed": seed}
-        recipe = Recipe("run", self.run.name, 1, parameters, (corpus,))
+        recipe = Recipe("run", self._label, 1, parameters, (corpus,))
 
         def make(part: Path) -> None:
             from trainers.pretrain import pretrain
@@ -164,13 +164,22 @@ class Sources:
     def _given(self) -> tuple[DataFile, ...]:
         return given_files(self.study)
 
-    @staticmethod
-    def _hashes(files: tuple[DataFile, ...]) -> dict[str, str]:
-        return {f"{i:04d}-{f.source}": hash_file(Path(f.path)) for i, f in enumerate(files)}
+    @property
+    def _label(self) -> str:
+        # A run's name may hold slashes, a folder's may not.
+        return self.run.name.replace("/", "-")[:64]
+
+    def _data_parameters(self) -> dict[str, object]:
+        files = enumerate(self._given())
+        hashes = {f"{i:05d} {file.source}": hash_file(Path(file.path)) for i, file in files}
+        folder = self.study.data_folder
+        # An export quotes the manifest, and the run's order decides what a window held.
+        manifest = hash_file(folder / MANIFEST) if folder else None
+        return {"run": self._identity(), "files": hashes, "manifest": manifest}
 
     def _identity(self) -> RunConfig:
         # Where a run lies is no part of what it is.
-        return self.run.model_copy(update={"data": None, "checkpoints": None})
+        return self.run.model_copy(update={"data": None, "checkpoints": None, "files": ()})
 
     def _corpus_parameters(self) -> dict[str, object]:
         return {
@@ -178,6 +187,13 @@ class Sources:
             "run": self._identity(),
             "seed": self.study.config.seed,
         }
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    """Hash a checkpoint's files: weights in one piece or many, tokenizer, optimizer state."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    shown = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
+    return {path.as_posix(): hash_file(folder / path) for path in shown}
 
 
 def _note(part: Path, recipe: Recipe) -> None:

@@ -1,0 +1,120 @@
+"""What a step would refuse only when its turn comes, hours later: refused before anything is made.
+
+Whatever depends on the scores, such as which windows a label takes, can only be refused then.
+"""
+
+from collections.abc import Collection
+
+from curate.given import given_files
+from curate.settings import MixtureSection
+from curate.study import Study
+from scoring.suite.registry import blocks
+from scoring.suite.schema import SPLITS
+from windows.errors import ConfigError
+from windows.planted import file_sizes
+
+CONTROL = "normal_control"
+
+
+def check_feasible(study: Study, needs: Collection[str]) -> None:
+    """Check that the steps which a command needs can be done, as far as the files tell.
+
+    Parameters
+    ----------
+    needs
+        Names of steps, as of `curate.chain.ORDER`.
+
+    Raises
+    ------
+    ConfigError
+        One of them would fail.
+    """
+    if "scores" in needs:
+        _check_demo_seeds(study)
+    if "exports" in needs:
+        for name, mixture in study.config.mixtures.items():
+            _check_mixture(study, name, mixture)
+    if "transfer" in needs or "arms" in needs:
+        _check_learning_rate(study)
+    if "arms" in needs:
+        _check_budgets(study)
+        _check_heldout(study)
+    if "verdict" in needs:
+        _check_control(study)
+
+
+def _check_demo_seeds(study: Study) -> None:
+    suite = study.config.suite
+    for task in suite.tasks:
+        for split in SPLITS:
+            blocks(task, split=split, demo_seeds=suite.demo_seeds)
+
+
+def _check_mixture(study: Study, name: str, mixture: MixtureSection) -> None:
+    length, windows = study.run.sequence_length, len(study.edges) - 1
+    if below := mixture.tokens % length:
+        less = mixture.tokens - below
+        raise ConfigError(
+            f"the budget is no whole number of instances of {length} tokens",
+            where=f"{study.path}: mixtures.{name}.tokens",
+            got=str(mixture.tokens),
+            do=f"use {less} or {less + length}" if less else f"use {length}",
+        )
+    if mixture.select.by == "placebo" and (mixture.select.windows or 0) > windows:
+        raise ConfigError(
+            "a placebo cannot take more windows than there are",
+            where=f"{study.path}: mixtures.{name}.select.windows",
+            got=f"{mixture.select.windows}, with {windows} windows",
+            do=f"ask for at most {windows}",
+        )
+
+
+def _check_learning_rate(study: Study) -> None:
+    if study.config.training.lr is None and study.run.pretraining is None:
+        raise ConfigError(
+            "a given run does not tell its learning rate",
+            where=f"{study.path}: training.lr",
+            do="write the run's own at training.base_step",
+        )
+
+
+def _check_budgets(study: Study) -> None:
+    training, run = study.config.training, study.run
+    batch = run.instances_per_batch(training.base_step) * run.sequence_length
+    needed = training.steps * batch
+    for arm, name in study.config.arms.items():
+        tokens = study.config.mixtures[name].tokens
+        if tokens < needed:
+            raise ConfigError(
+                f"arm {arm} would run out of data",
+                where=f"{study.path}: mixtures.{name}.tokens",
+                got=f"{tokens}, where {training.steps} steps of {batch} tokens need {needed}",
+                do="raise it, or lower training.steps",
+            )
+
+
+def _check_heldout(study: Study) -> None:
+    sizes = (
+        tuple(file_sizes(study.run.corpus, study.run))
+        if study.run.corpus is not None
+        else tuple(file.bytes for file in given_files(study))
+    )
+    end = study.run.batch_of_step(study.end_step)
+    if end >= study.run_config.order(sizes).num_batches:
+        raise ConfigError(
+            "no batch of the run is left to hold out",
+            where=f"{study.path}: windows.end_step",
+            got=str(study.end_step),
+            do="end the windows before the run's last batch",
+        )
+
+
+def _check_control(study: Study) -> None:
+    tasks = study.config.suite.tasks
+    if not any(task.startswith(f"{CONTROL}/") for task in tasks):
+        raise ConfigError(
+            "the suite has no normal control, which every verdict is read beside",
+            where=f"{study.path}: suite.tasks",
+            got=", ".join(tasks),
+            do=f"add a {CONTROL} task",
+        )
