@@ -3,7 +3,7 @@
 #   make demo PIP_ARGS="--index-url URL"
 PYTHON ?= python3
 PIP_ARGS ?=
-OUT ?= modehop-out
+OUT ?= modehop-out/demo
 SEED ?= 0
 
 .PHONY: demo test check unit docs clean
