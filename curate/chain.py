@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import curate.chain_steps as steps
 from curate.export import ExportJob
 from curate.made import Made, Step
-from curate.sources import Sources
+from curate.sources import HELDOUT_BATCHES, Sources
 from curate.study import Study
 from scoring.suite.schema import Split
 from scoring.sweep import SweepRequest, sweep
@@ -165,11 +165,14 @@ class Chain:
         run = self.pretrain()
         plans = {pair: self._plan(*pair, run, shards[pair]) for pair in pairs}
         check_arms(list(plans.values()))
+        # The plan does not say which rows the held-out loss is of.
+        heldout = self.study.end_step, HELDOUT_BATCHES
         recipes, jobs = [], {}
         for pair in pairs:
             label = f"{pair[0]}-seed{pair[1]}"
             parents = (run, shards[pair])
-            recipes.append(Recipe("arm", label, 1, {"plan": plans[pair]}, parents))
+            parameters = {"plan": plans[pair], "heldout": heldout}
+            recipes.append(Recipe("arm", label, 1, parameters, parents))
             jobs[label] = (plans[pair], shards[pair].path)
         return self.made.several("arms", recipes, partial(self._train_arms, jobs))
 

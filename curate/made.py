@@ -27,12 +27,18 @@ class Made:
     ----------
     look_only
         Make nothing: a stand-in, whose id is empty, takes the place of what is missing.
+
+    Attributes
+    ----------
+    made_any
+        Whether anything was missing and has been made.
     """
 
     def __init__(self, root: Path, reporter: Reporter, *, look_only: bool = False) -> None:
         self.store = Store(root)
         self.reporter = reporter
         self.look_only = look_only
+        self.made_any = False
         self._steps: dict[tuple[str, str], Step] = {}
         self._artefacts: dict[tuple[str, str], Artefact] = {}
 
@@ -50,6 +56,7 @@ class Made:
             self.reporter.note(f"reused {_words(new, missing)}")
         if missing and not self.look_only:
             make(missing)
+            self.made_any = True
         for recipe in missing:
             if not self._find(step, recipe):
                 assert self.look_only, f"{recipe.kind}/{recipe.label} was not made"

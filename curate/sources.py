@@ -1,5 +1,6 @@
 """Where a study's data and checkpoints lie: made here for an embedded run, else as given."""
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from windows.run import DataFile, RunConfig, Window, tile
 from windows.store import Artefact, Recipe
 from windows.tokens import TokenFiles
 
-_HELDOUT_BATCHES = 8
+HELDOUT_BATCHES = 8
 
 
 class Sources:
@@ -40,6 +41,14 @@ class Sources:
 
     def corpus(self) -> Artefact:
         """Return the artefact that stands for the run's data: the files, or their checksums."""
+        return self._corpus
+
+    def pretrain(self) -> Artefact:
+        """Return the artefact that stands for the run's checkpoints."""
+        return self._pretrain
+
+    @cached_property
+    def _corpus(self) -> Artefact:
         section, seed = self.study.run.corpus, self.study.config.seed
         if section is None:
             recipe = Recipe("data", self._label, 1, self._data_parameters())
@@ -59,8 +68,8 @@ class Sources:
             "truth", recipe, lambda part: write_truth(section, self.run, part, seed=seed)
         )
 
-    def pretrain(self) -> Artefact:
-        """Return the artefact that stands for the run's checkpoints."""
+    @cached_property
+    def _pretrain(self) -> Artefact:
         section, seed = self.study.run.pretraining, self.study.config.seed
         corpus = self.corpus()
         if section is None:
@@ -119,6 +128,10 @@ class Sources:
 
     def order(self) -> DataOrder:
         """Return the run's data order."""
+        return self._order
+
+    @cached_property
+    def _order(self) -> DataOrder:
         return self.run.order(tuple(file.bytes for file in self.files()))
 
     def windows(self) -> list[Window]:
@@ -135,7 +148,7 @@ class Sources:
             The windows end with the run's data.
         """
         first = self.run.batch_of_step(self.study.end_step)
-        end = min(first + _HELDOUT_BATCHES, self.order().num_batches)
+        end = min(first + HELDOUT_BATCHES, self.order().num_batches)
         if first >= end:
             raise ConfigError(
                 "no batch of the run is left to hold out",
