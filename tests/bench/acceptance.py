@@ -2,13 +2,15 @@
 
     python tests/bench/acceptance.py --out DIR [--seeds 0 1 2 3 4] [--studies demo demo-iid]
 
-Every seed is shown and none is chosen. A study's folder that is complete is not run again, and its
-wall time and peak memory are kept beside it in `measured.json`.
+Every seed is shown and none is chosen. A study that was measured is not run again: wall time, peak
+memory, commit and day are kept in its folder's `measured.json`. One that was cut short starts from
+an empty folder, so that what is timed is always the whole.
 """
 
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -34,17 +36,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--studies", nargs="+", default=["demo", "demo-iid"])
     options = parser.parse_args()
-    parts = [preamble()]
+    parts, every = [], []
     for study in options.studies:
         runs = [measured(study, seed, options.out / f"{study}-{seed}") for seed in options.seeds]
         parts += [f"### `configs/studies/{study}.yaml`\n", table(runs), judgement(study, runs)]
-    replace("\n".join(parts))
+        every += runs
+    replace("\n".join([preamble(every), *parts]))
 
 
 def measured(study: str, seed: int, out: Path) -> dict:
     """Run one study with one seed, or take what an earlier call measured."""
     kept = out / "measured.json"
     if not kept.exists():
+        shutil.rmtree(out, ignore_errors=True)
         out.parent.mkdir(parents=True, exist_ok=True)
         modehop = Path(sys.executable).with_name("modehop")
         command = [str(modehop), "run", study_path(study), "--out", str(out)]
@@ -54,7 +58,8 @@ def measured(study: str, seed: int, out: Path) -> dict:
         wall = time.monotonic() - started
         if process.returncode:
             raise SystemExit(f"{study} seed {seed} ended with {process.returncode}")
-        kept.write_text(json.dumps({"wall": wall, "peak": peak}))
+        day = datetime.now(UTC).date().isoformat()
+        kept.write_text(json.dumps({"wall": wall, "peak": peak, "commit": commit(), "day": day}))
         print(f"{study} seed {seed}: {wall:.0f} s, {peak / 2**30:.2f} GB", flush=True)
     summary = json.loads((out / "summary.json").read_text())
     return {"seed": seed, **json.loads(kept.read_text()), "summary": summary}
@@ -192,14 +197,18 @@ def checklist(criteria: list[tuple[str, bool]]) -> str:
     return "\n".join(f"- {'yes' if held else '**no**'}: {what}" for what, held in criteria) + "\n"
 
 
-def preamble() -> str:
-    """Say when and on what this was measured."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+def commit() -> str:
+    """Return the commit that is checked out, marked where files differ from it."""
+    return subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
     ).stdout.strip()
-    day = datetime.now(UTC).date().isoformat()
+
+
+def preamble(runs: list[dict]) -> str:
+    """Say when and on what this was measured."""
+    days, commits = (sorted({run[key] for run in runs}) for key in ("day", "commit"))
     return (
-        f"Measured {day} on {os.cpu_count()} cores at commit {commit} by "
+        f"Measured {', '.join(days)} on {os.cpu_count()} cores at commit {', '.join(commits)} by "
         "`python tests/bench/acceptance.py`.\n\n"
         "`rho` are Spearman correlations over the 40 windows: of label strength with the planted "
         "composition of the window, of the previous window, and with the mean effect of shuffled "
