@@ -12,9 +12,11 @@ residual: what the window did beyond what the average window of this run does fr
 
 What is conditional on what:
 
-* both are conditional on the checkpoints as they are. Errors speak of other demo seeds (and of the
-  items that come with them), not of other training runs or other orders of the same data; whether a
-  window's *data* did it is the transfer check's question (:mod:`scoring.transfer`);
+* both are conditional on the checkpoints and on the questions as they are. Errors speak of other
+  demo seeds only. All seeds ask the same questions: items are crossed with seeds, and how much the
+  change differs from item to item is outside the error. Nor do they speak of other training runs or
+  other orders of the same data; whether a window's *data* did it is the transfer check's question
+  (:mod:`scoring.transfer`);
 * the innovation's error is not conditional on the fitted c and phi: it is the seeds' error and the
   regression's own, s^2 (1/W + (x_w - mean x)^2 / sum (x - mean x)^2), added. With the seeds' alone,
   where 8 windows of 40 truly moved (by 0.4, either way), 22 % of the other 32 had p < 0.05 and 28 %

@@ -1,9 +1,11 @@
-"""Transfer: whether training on a window's data again, shuffled, does what its label says.
+"""Transfer: whether windows rank alike by label and by what their data do again, shuffled.
 
 In-run labels can be right about the checkpoints and say nothing about the data: where windows are
 i.i.d., the level still hops, and hops again when the same batches are replayed in the same order.
 So every window is replayed from one fixed checkpoint in several shuffled orders, and the label's
-strength is compared with the mean effect over the orders.
+strength is compared with the mean effect over the orders. Compared are ranks: labels may transfer
+and yet all effects have one sign, or be far smaller than the labels; the mean effect and the share
+of windows whose sign agrees are reported beside the correlation and decide nothing.
 
 The decision is on a lower bound, not on "above zero": sampling noise in the composition of i.i.d.
 windows carries a little real effect.
@@ -64,12 +66,18 @@ class TransferVerdict:
     rho
         Spearman's correlation of label strength with the mean effect over shuffles; 0 where one of
         them is constant.
-    lo
-        One-sided lower bound of rho.
-    hi
-        Upper end of the two-sided interval of the same confidence.
+    lower_bound
+        One-sided lower bound of rho, which is what the threshold is compared with.
+    lo, hi
+        Two-sided interval of rho, of the same confidence; `lo` lies below the one-sided bound.
     p
         One-sided permutation p value of rho > 0.
+    mean_effect
+        Mean effect of shuffled replay over windows and orders, in the score's unit: what training
+        on from the check's checkpoint does whatever the window.
+    sign_agreement
+        Share of windows whose effect, less the mean effect over windows, has the sign of the
+        strength. An effect is the window's mean over orders; zero has no sign and agrees with none.
     windows, shuffles
         How many windows in how many orders.
     reliability
@@ -81,9 +89,12 @@ class TransferVerdict:
 
     verdict: Verdict
     rho: float
+    lower_bound: float
     lo: float
     hi: float
     p: float
+    mean_effect: float
+    sign_agreement: float
     windows: int
     shuffles: int
     reliability: float | None
@@ -124,26 +135,34 @@ def transfer_verdict(
     mean = effects.mean(axis=1)
     rho = spearman(strength, mean)
     defined = windows > 3 and min(np.ptp(strength), np.ptp(mean)) > 0
-    lo, hi = _bounds(strength, mean, confidence, seed) if defined else (-1.0, 1.0)
+    bounds = _bounds(strength, mean, confidence, seed) if defined else _NO_BOUNDS
     needed = windows_needed(EXPECTED_RHO, threshold, confidence)
     verdict: Verdict = "not-transferable"
-    if lo > threshold:
+    if bounds.lower > threshold:
         verdict = "transferable"
     elif windows < needed:
         verdict = "underpowered"
-    reliability = _reliability(effects)
-    facts = _facts(rho, lo, windows, shuffles, confidence)
-    judgement = _judgement(verdict, threshold, needed, hi) if defined else _NOTHING_TO_RANK
+    judgement = _judgement(verdict, threshold, needed, bounds.hi) if defined else _NOTHING_TO_RANK
+    agreement = _sign_agreement(strength, mean)
+    said = [
+        judgement,
+        _facts(rho, bounds, confidence, f"{windows} windows, {_orders(shuffles)}"),
+        f"The mean effect is {mean.mean():+.3f}; less it, the effects of {agreement:.0%} of the "
+        "windows have the sign of their label's strength.",
+    ]
     return TransferVerdict(
         verdict=verdict,
         rho=rho,
-        lo=lo,
-        hi=hi,
+        lower_bound=bounds.lower,
+        lo=bounds.lo,
+        hi=bounds.hi,
         p=_permutation_p(strength, mean, seed) if defined else 1.0,
+        mean_effect=float(mean.mean()),
+        sign_agreement=agreement,
         windows=windows,
         shuffles=shuffles,
-        reliability=reliability,
-        sentence=f"{judgement} {facts}",
+        reliability=_reliability(effects),
+        sentence=" ".join(said),
     )
 
 
@@ -188,6 +207,16 @@ def windows_needed(rho: float, threshold: float, confidence: float) -> int:
     return int(np.floor(n)) + 1
 
 
+@dataclass(frozen=True)
+class _Bounds:
+    """One-sided lower bound, and the two ends of the two-sided interval."""
+
+    lower: float
+    lo: float
+    hi: float
+
+
+_NO_BOUNDS = _Bounds(-1.0, -1.0, 1.0)
 _NOTHING_TO_RANK = (
     "The labels' strengths or the replays' effects cannot be ranked: "
     "all are equal, or there are fewer than four windows."
@@ -232,8 +261,8 @@ def _rank_correlation(
 
 def _bounds(
     x: NDArray[np.float64], y: NDArray[np.float64], confidence: float, seed: int
-) -> tuple[float, float]:
-    """One-sided lower bound and two-sided upper end, by BCa bootstrap over windows."""
+) -> _Bounds:
+    """One-sided lower bound and two-sided interval, by BCa bootstrap over windows."""
     with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         warnings.simplefilter("ignore", stats.DegenerateDataWarning)
         resampled = stats.bootstrap(
@@ -256,13 +285,20 @@ def _bounds(
             confidence_level=confidence,
             method="BCa",
         )
-    lo, hi = resampled.confidence_interval.low, two_sided.confidence_interval.high
-    if np.isfinite(lo) and np.isfinite(hi):
-        return float(lo), float(hi)
+    ends = two_sided.confidence_interval
+    found = _Bounds(float(resampled.confidence_interval.low), float(ends.low), float(ends.high))
+    if np.isfinite([found.lower, found.lo, found.hi]).all():
+        return found
     rho = spearman(x, y)
-    return rank_interval(rho, len(x), 2 * confidence - 1)[0], rank_interval(
-        rho, len(x), confidence
-    )[1]
+    lo, hi = rank_interval(rho, len(x), confidence)
+    return _Bounds(rank_interval(rho, len(x), 2 * confidence - 1)[0], lo, hi)
+
+
+def _sign_agreement(strength: NDArray[np.float64], effect: NDArray[np.float64]) -> float:
+    if np.ptp(effect) == 0:
+        return 0.0  # what is left of equal effects is rounding, whose sign says nothing
+    agree = np.sign(effect - effect.mean()) * np.sign(strength) > 0
+    return float(np.mean(agree))
 
 
 def _reliability(effects: NDArray[np.float64]) -> float | None:
@@ -292,21 +328,29 @@ def _permutation_p(x: NDArray[np.float64], y: NDArray[np.float64], seed: int) ->
 def _judgement(verdict: Verdict, threshold: float, needed: int, hi: float) -> str:
     if verdict == "transferable":
         return (
-            "The labels transfer: training on a window's data in shuffled order does what its "
-            "label says."
+            "The labels transfer: windows rank alike by label strength and by what their data do "
+            "in shuffled order."
         )
     if verdict == "underpowered":
         return (
             f"Too few windows to say whether the labels transfer: a correlation of {EXPECTED_RHO} "
             f"would need at least {needed} to put its lower bound above {threshold}."
         )
-    doubt = "" if hi <= threshold else " A larger correlation is not excluded."
-    return f"The labels do not transfer: the lower bound stays below {threshold}.{doubt}"
+    if hi <= threshold:
+        return f"The labels do not transfer: the correlation's interval stays below {threshold}."
+    return (
+        f"The labels are not shown to transfer: the lower bound stays below {threshold}, but the "
+        "interval reaches above it."
+    )
 
 
-def _facts(rho: float, lo: float, windows: int, shuffles: int, confidence: float) -> str:
+def _facts(rho: float, bounds: _Bounds, confidence: float, counts: str) -> str:
     return (
         f"Rank correlation of label strength with the mean effect of shuffled replay: {rho:.2f}, "
-        f"one-sided {confidence:.0%} lower bound {lo:.2f} ({windows} windows, {shuffles} "
-        f"{'order' if shuffles == 1 else 'orders'})."
+        f"one-sided {confidence:.0%} lower bound {bounds.lower:.2f}, two-sided interval "
+        f"[{bounds.lo:.2f}, {bounds.hi:.2f}] ({counts})."
     )
+
+
+def _orders(shuffles: int) -> str:
+    return f"{shuffles} {'order' if shuffles == 1 else 'orders'}"

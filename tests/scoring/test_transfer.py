@@ -19,7 +19,8 @@ def replays(rho: float, *, windows: int = 40, shuffles: int = 2, seed: int = 0, 
 def test_planted_transfer_is_found() -> None:
     found = transfer_verdict(*replays(0.9), seed=0)
     assert found.verdict == "transferable"
-    assert found.lo > 0.3
+    assert found.lo < found.lower_bound < found.rho < found.hi
+    assert found.lower_bound > 0.3
     assert found.p == pytest.approx(1e-4)
     assert found.reliability is not None and found.reliability > 0.9
     assert (found.windows, found.shuffles) == (40, 2)
@@ -30,8 +31,38 @@ def test_labels_that_do_not_transfer_are_refused_even_when_above_zero() -> None:
     strength, effects = replays(0.4, seed=3)
     found = transfer_verdict(strength, effects, seed=0)
     assert found.p < 0.05
-    assert found.lo < 0.3
+    assert found.lower_bound < 0.3 < found.hi
     assert found.verdict == "not-transferable"
+    # A failure to show is not said to be an absence.
+    assert "are not shown to transfer" in found.sentence
+    assert "do not transfer" not in found.sentence
+
+
+def test_an_interval_below_the_threshold_says_that_labels_do_not_transfer() -> None:
+    strength, effects = replays(-0.6, seed=1)
+    found = transfer_verdict(strength, effects, seed=0)
+    assert found.hi < 0.3
+    assert "The labels do not transfer" in found.sentence
+
+
+def test_ranks_may_agree_where_signs_and_sizes_do_not() -> None:
+    strength = np.linspace(-1, 1, 40)
+    effects = (0.5 + 0.01 * strength)[:, None]  # every replay moves the same way
+    found = transfer_verdict(strength, effects, seed=0)
+    assert found.verdict == "transferable"
+    assert "does what its label says" not in found.sentence
+    assert found.mean_effect == pytest.approx(0.5)
+    assert found.sign_agreement == 1.0, "the mean effect is taken off first"
+    assert "+0.500" in found.sentence and "100%" in found.sentence
+
+
+def test_sign_agreement_by_hand() -> None:
+    strength = np.array([1.0, 2.0, -1.0, -2.0, 0.0])
+    effects = np.array([[3.0, 5.0], [0.0, 0.0], [0.0, 0.0], [4.0, 4.0], [2.0, 2.0]])
+    # Means 4, 0, 0, 4, 2 less 2: agree, not, agree, not, and a zero agrees with none.
+    found = transfer_verdict(strength, effects, seed=0)
+    assert found.mean_effect == pytest.approx(2.0)
+    assert found.sign_agreement == pytest.approx(2 / 5)
 
 
 def test_rho_is_scipys_with_ties() -> None:
@@ -64,6 +95,7 @@ def test_constant_or_tiny_input_is_no_transfer(windows: int) -> None:
     found = transfer_verdict(np.ones(windows), np.ones((windows, 2)), seed=0)
     assert found.verdict == ("not-transferable" if windows == 40 else "underpowered")
     assert (found.rho, found.lo, found.hi, found.p) == (0.0, -1.0, 1.0, 1.0)
+    assert (found.lower_bound, found.mean_effect, found.sign_agreement) == (-1.0, 1.0, 0.0)
     assert "cannot be ranked" in found.sentence
 
 
@@ -72,7 +104,8 @@ def test_perfect_agreement() -> None:
     found = transfer_verdict(strength, np.stack([strength, strength], axis=1), seed=0)
     assert found.verdict == "transferable"
     assert found.rho == found.reliability == 1.0
-    assert 0.99 < found.lo < found.hi < 1.0
+    assert 0.99 < found.lo < found.lower_bound < found.hi < 1.0
+    assert found.sign_agreement == 0.5, "strengths that are all above zero have no second sign"
 
 
 def test_four_windows_in_perfect_order_prove_nothing() -> None:
@@ -105,8 +138,8 @@ def test_bounds_cover_and_their_order_is_kept() -> None:
     for seed in range(150):
         strength, effects = replays(pearson, shuffles=1, seed=seed, noise=0.0)
         found = transfer_verdict(strength, effects, seed=seed)
-        assert found.lo < found.rho < found.hi
-        lows.append(found.lo)
+        assert found.lo < found.lower_bound < found.rho < found.hi
+        lows.append(found.lower_bound)
     assert 0.9 <= np.mean(np.array(lows) <= 0.3) <= 0.99
 
 
