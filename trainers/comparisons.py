@@ -1,10 +1,12 @@
 """Comparisons between arms, the run being the unit: exact tests, Holm, intervals, effect sizes.
 
 All tests are one-sided in a direction registered before the runs, and permute whole runs between
-two arms. The null is that the arm's data make no difference to a run. With n runs in both arms an
-exact p cannot fall below 1 / C(2n, n): 1/70 for four, 1/252 for five, 1/924 for six. Twelve
-secondary tests under Holm at 0.05 thus need at least five runs (12/252 = 0.048), and with exactly
-five they need complete separation in nearly every test that is to hold.
+two arms. The null is that the arm's data make no difference to a run. Where all runs of an arm read
+the same windows, what is found holds for those windows, not for others labelled alike.
+
+With n runs in both arms an exact p cannot fall below 1 / C(2n, n): 1/70 for four, 1/252 for five,
+1/924 for six. Twelve secondary tests under Holm at 0.05 thus need at least five runs (12/252 =
+0.048), and with exactly five they need complete separation in nearly every test that is to hold.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,22 +20,25 @@ from scipy import stats
 from scipy.special import gammaln
 from statsmodels.stats.multitest import multipletests
 
+from trainers.settings import CONTROLLED as CONTROLLED
+from trainers.settings import GENERALIZATION as GENERALIZATION
+from trainers.settings import PATTERN as PATTERN
+from trainers.settings import PLACEBO as PLACEBO
+from trainers.settings import REFERENCES as REFERENCES
+from trainers.settings import UNCONTROLLED as UNCONTROLLED
+
 Values = NDArray[np.float64]
 Endpoint = Literal["mean_soft", "within_sd", "switches"]
 Direction = Literal["above", "below"]
+TestKind = Literal["exact", "drawn", "none"]
 
-GENERALIZATION = "control-generalization"
-PATTERN = "control-pattern"
-UNCONTROLLED = "uncontrolled"
-PLACEBO = "placebo"
-CONTROLLED = (GENERALIZATION, PATTERN)
-REFERENCES = (UNCONTROLLED, PLACEBO)
 STABILITY: tuple[Endpoint, ...] = ("within_sd", "switches")
 
 EXACT_SPLITS = 200_000
 """Up to here every split is enumerated (ten against ten has 184,756); above, splits are drawn."""
 
-_DRAWN_SPLITS = 99_999
+DRAWN_SPLITS = 99_999
+"""How many splits are drawn where they are too many to enumerate."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,9 @@ class TestRow:
         Hedges' g; None where the runs do not vary at all, or are too few.
     p
         One-sided permutation p value.
+    kind
+        What p comes from: "exact" over all splits, "drawn" at random from them, or "none", where
+        an arm has a single run and p is 1 for want of a test.
     p_holm
         Adjusted over the secondary tests; the primary test's is its p.
     floor
@@ -82,6 +90,7 @@ class TestRow:
     p: float
     p_holm: float
     floor: float
+    kind: TestKind
 
 
 @dataclass(frozen=True)
@@ -146,6 +155,7 @@ def compare(x: Values, y: Values, hypothesis: Hypothesis, *, alpha: float) -> Te
         p=p,
         p_holm=p,
         floor=permutation_p(ordered[: len(x)], ordered[len(x) :], hypothesis.direction),
+        kind=kind_of_test(len(x), len(y)),
     )
 
 
@@ -173,6 +183,13 @@ def compare_all(
     return tuple(replace(row, p_holm=float(p)) for row, p in zip(rows, adjusted, strict=True))
 
 
+def kind_of_test(n: int, m: int) -> TestKind:
+    """Return how runs are permuted between an arm with n of them and one with m."""
+    if min(n, m) < 2:
+        return "none"
+    return "exact" if comb(n + m, n) <= EXACT_SPLITS else "drawn"
+
+
 def permutation_p(x: Values, y: Values, direction: Direction) -> float:
     """Test by permuting runs whether the mean of x lies above (below) the mean of y.
 
@@ -180,18 +197,18 @@ def permutation_p(x: Values, y: Values, direction: Direction) -> float:
     random splits from a fixed seed. Ties count against the hypothesis. A single run on one side
     supports no test: 1.
     """
-    if min(len(x), len(y)) < 2:
+    kind = kind_of_test(len(x), len(y))
+    if kind == "none":
         return 1.0
     both = np.concatenate([x, y])
     spread = np.ptp(both)
     # Rescaled into [1, 2]: the sum then never cancels, and equal splits are recognised as equal.
     scaled = 1 + (both - both.min()) / spread if spread > 0 else np.ones_like(both)
-    exact = comb(len(both), len(x)) <= EXACT_SPLITS
     result = stats.permutation_test(
         (scaled[: len(x)], scaled[len(x) :]),
         _first_sum,
         alternative="greater" if direction == "above" else "less",
-        n_resamples=inf if exact else _DRAWN_SPLITS,
+        n_resamples=inf if kind == "exact" else DRAWN_SPLITS,
         vectorized=True,
         batch=20_000,
         rng=np.random.default_rng(0),

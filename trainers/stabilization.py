@@ -31,8 +31,9 @@ and 75 %, eight 72 and 100 %; most others are ``shifted``. Arms' means and sprea
 taken as measured there; ten checkpoints a run with autocorrelation 0.5, no variance between runs
 beyond that, and placebo like uncontrolled are assumptions.
 
-All runs continue one checkpoint of one pre-training run. The tests speak of other draws from the
-same data, not of other pre-training runs.
+All runs continue one checkpoint of one pre-training run. The tests speak of other seeds, not of
+other pre-training runs; a seed draws windows anew for uncontrolled and placebo only, for the
+controlled arms it changes the order of the same windows and which of their instances repeat.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,7 @@ from scoring.transfer import TransferVerdict
 from trainers.caveats import caveats
 from trainers.comparisons import (
     CONTROLLED,
+    DRAWN_SPLITS,
     GENERALIZATION,
     PATTERN,
     PLACEBO,
@@ -365,7 +367,8 @@ _CLAIMS = {
     ),
     "no-effect": "No effect: the registered contrast did not hold.",
     "labels-do-not-transfer": (
-        "The labels do not transfer, so no control is claimed, whatever the arms show."
+        "The labels did not pass the transfer check, so no control is claimed, whatever the arms "
+        "show."
     ),
 }
 
@@ -374,5 +377,13 @@ def _primary_words(row: TestRow) -> str:
     interval = "" if row.lo is None else f" [{row.lo:+.2f}, {row.hi:+.2f}]"
     return (
         f"Primary: {row.endpoint} of {row.arm} minus {row.reference} is "
-        f"{row.difference:+.2f}{interval}, one-sided exact p = {row.p:.4f}."
+        f"{row.difference:+.2f}{interval}, {_p_words(row)}."
     )
+
+
+def _p_words(row: TestRow) -> str:
+    if row.kind == "none":
+        return "not tested: an arm has a single run"
+    if row.kind == "drawn":
+        return f"one-sided p = {row.p:.4f} over {DRAWN_SPLITS:,} splits drawn at random"
+    return f"one-sided exact p = {row.p:.4f}"

@@ -10,6 +10,7 @@ from trainers.comparisons import (
     Hypothesis,
     compare_all,
     hedges_g,
+    kind_of_test,
     permutation_p,
     runs_needed,
     secondary_hypotheses,
@@ -41,6 +42,16 @@ def test_many_runs_are_drawn_not_enumerated() -> None:
     exactish = stats.ttest_ind(x, y, alternative="greater").pvalue
     assert permutation_p(x, y, "above") == pytest.approx(exactish, abs=0.01)
     assert permutation_p(x, y, "above") == permutation_p(x, y, "above")
+
+
+def test_kinds_of_test() -> None:
+    assert [kind_of_test(*n) for n in ((1, 9), (9, 1), (2, 2), (10, 10), (10, 11))] == [
+        "none",
+        "none",
+        "exact",
+        "exact",
+        "drawn",
+    ]
 
 
 def test_welch_interval_is_scipys() -> None:

@@ -8,11 +8,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scoring.transfer import TransferVerdict
-from trainers.comparisons import Endpoint
-from trainers.stabilization import stabilization, summarize_runs, switches
+from trainers.comparisons import Endpoint, Hypothesis, compare
+from trainers.stabilization import _primary_words, stabilization, summarize_runs, switches
 from windows.errors import ConfigError, DataError
 
-TRANSFERABLE = TransferVerdict("transferable", 0.7, 0.5, 0.8, 0.0001, 40, 2, 0.9, "They do.")
+TRANSFERABLE = TransferVerdict(
+    verdict="transferable",
+    rho=0.7,
+    lower_bound=0.53,
+    lo=0.5,
+    hi=0.8,
+    p=0.0001,
+    mean_effect=0.02,
+    sign_agreement=0.8,
+    windows=40,
+    shuffles=2,
+    reliability=0.9,
+    sentence="They do.",
+)
 
 # (mean, standard deviation within a run, switches) of an arm's runs.
 CONTROLLED = {
@@ -164,7 +177,7 @@ def test_the_table_of_verdicts(arms: dict[str, tuple[float, float, int]], expect
 def test_nothing_is_claimed_without_transfer(arms: dict[str, tuple[float, float, int]]) -> None:
     refused = stabilization(arms_of(arms), replace(TRANSFERABLE, verdict="not-transferable"))
     assert refused.verdict == "labels-do-not-transfer"
-    assert "no control is claimed" in refused.sentences[0]
+    assert "did not pass the transfer check, so no control is claimed" in refused.sentences[0]
     unsure = stabilization(arms_of(arms), replace(TRANSFERABLE, verdict="underpowered"))
     assert unsure.verdict == "underpowered"
     assert "no control is claimed" in unsure.sentences[0]
@@ -231,13 +244,54 @@ def test_caveats_apply_where_they_should() -> None:
     weak = changed(control_generalization=(-0.05, 0.1, 0), uncontrolled=(-0.4, 0.3, 3))
     assert says(
         list(stabilization(arms_of(weak), TRANSFERABLE).sentences),
-        "control-generalization stays on the other side of zero",
+        "On average control-generalization stays on the other side of zero",
     )
     level = changed(control_generalization=(0.0, 0.1, 0))
     assert says(
         list(stabilization(arms_of(level), TRANSFERABLE).sentences),
-        "control-generalization is not shown to lie above uncontrolled",
+        "Not shown to lie above uncontrolled in mean_soft: control-generalization",
     )
+
+
+def test_the_last_caveat_says_what_a_seed_redraws_and_what_not() -> None:
+    last = stabilization(arms_of(CONTROLLED), TRANSFERABLE).sentences[-1]
+    assert "takes the same windows for every seed" in last
+    assert "only uncontrolled and placebo draw windows anew" in last
+    assert "draws of data" not in last
+
+
+@pytest.mark.parametrize(("gap", "said"), [(0.002, False), (0.0099, False), (0.02, True)])
+def test_a_loss_gap_too_small_to_matter_is_not_said(gap: float, said: bool) -> None:
+    moved = pl.col("arm") == "control-pattern"
+    noise = 1e-5 * pl.col("seed")  # runs so alike that any gap is significant
+    loss = 2.0 + noise + pl.when(moved).then(gap).otherwise(0.0)
+    runs = arms_of(CONTROLLED).with_columns(loss=loss)
+    assert says(list(stabilization(runs, TRANSFERABLE).sentences), "Held-out loss") is said
+
+
+@pytest.mark.parametrize("runs", [1, 2, 5])
+def test_the_word_exact_comes_from_the_test(runs: int) -> None:
+    sentences = list(stabilization(arms_of(CONTROLLED, runs=runs), TRANSFERABLE).sentences)
+    assert says(sentences, "Primary:", "one-sided exact p =") is (runs > 1)
+    assert says(sentences, "Primary:", "not tested") is (runs == 1)
+    if runs == 1:
+        assert not says(sentences, "exact")
+
+
+def test_splits_drawn_at_random_are_called_so() -> None:
+    values = np.arange(11.0)
+    row = compare(
+        values + 3, values, Hypothesis("mean_soft", "placebo", "uncontrolled", "above"), alpha=0.05
+    )
+    assert _primary_words(row).endswith(f"p = {row.p:.4f} over 99,999 splits drawn at random.")
+    assert "exact" not in _primary_words(row)
+
+
+def test_sentences_begin_in_upper_case() -> None:
+    weak = changed(control_generalization=(-0.05, 0.1, 0), uncontrolled=(-0.4, 0.3, 3))
+    for arms in (CONTROLLED, weak):
+        sentences = stabilization(arms_of(arms, control=0.5), TRANSFERABLE).sentences
+        assert all(sentence[0].isupper() for sentence in sentences)
 
 
 def test_ties_in_switches_are_said() -> None:
