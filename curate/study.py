@@ -15,8 +15,10 @@ from pydantic import Field, StringConstraints, model_validator
 from curate.settings import MixtureSection
 from curate.settings_file import Override, nearest, overridden, read_mapping, validated
 from scoring.settings import LabelsSection, SuiteSection
-from scoring.suite.registry import tasks
+from scoring.suite.registry import CONTROL, find
 from trainers.settings import (
+    CONTROLLED,
+    REFERENCES,
     PretrainingSection,
     TrainingSection,
     TransferSection,
@@ -24,15 +26,12 @@ from trainers.settings import (
 )
 from windows.checkpoint import catalog
 from windows.errors import ConfigError
-from windows.planted import PlantedSection
+from windows.planted import PlantedSection, check_run
 from windows.run import RunConfig
 from windows.settings import Section, WindowsSection
 
 # Names become folder names, and parts of "study/arm/seed".
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-
-REFERENCE_ARMS = ("uncontrolled", "placebo")
-"""The arms that every other arm is compared with."""
 
 
 class StudyConfig(Section):
@@ -185,6 +184,7 @@ def load_study(path_or_name: Path | str, overrides: Sequence[str] = ()) -> Study
     config = validated(StudyConfig, data, str(path), settings)
     run_path = _run_path(config.run, path)
     run = validated(RunFile, read_mapping(run_path, "run"), str(run_path))
+    _check_planted(run, run_path)
     study = Study(config, run, path, run_path, _checkpoint_steps(run, run_path))
     _check(study)
     return study
@@ -223,8 +223,7 @@ def _run_path(run: str, study: Path) -> Path:
 
 def _checkpoint_steps(run: RunFile, run_path: Path) -> tuple[int, ...]:
     if run.pretraining is not None:
-        made = run.pretraining
-        return tuple(range(made.checkpoint_first, made.steps + 1, made.checkpoint_every))
+        return run.pretraining.checkpoint_steps
     assert run.checkpoints is not None
     found = catalog(run_path.parent / run.checkpoints, run.name)
     steps = tuple(checkpoint.step for checkpoint in found if checkpoint.stage == run.stage)
@@ -238,6 +237,16 @@ def _checkpoint_steps(run: RunFile, run_path: Path) -> tuple[int, ...]:
     return steps
 
 
+def _check_planted(run: RunFile, run_path: Path) -> None:
+    if run.corpus is None:
+        return
+    try:
+        check_run(run)
+    except ConfigError as error:
+        where = f"{run_path}: {error.where}"
+        raise ConfigError(error.what, where=where, got=error.got, do=error.do) from None
+
+
 def _check(study: Study) -> None:
     where = str(study.path)
     _check_suite(study.config, where)
@@ -247,7 +256,7 @@ def _check(study: Study) -> None:
 
 def _check_suite(config: StudyConfig, where: str) -> None:
     for task in config.suite.tasks:
-        _check_known(task, tasks(), "no task of that name", f"{where}: suite.tasks")
+        find(task, where=f"{where}: suite.tasks")
     if len(set(config.suite.tasks)) < len(config.suite.tasks):
         raise ConfigError(
             "a task occurs twice", where=f"{where}: suite.tasks", do="name each task once"
@@ -255,6 +264,13 @@ def _check_suite(config: StudyConfig, where: str) -> None:
     _check_known(
         config.labels.task, config.suite.tasks, "not a task of this suite", f"{where}: labels.task"
     )
+    if find(config.labels.task).family == CONTROL:
+        raise ConfigError(
+            "a control, which has no pattern to follow, labels no window",
+            where=f"{where}: labels.task",
+            got=repr(config.labels.task),
+            do="name a task of another family",
+        )
 
 
 def _check_windows(study: Study, where: str) -> None:
@@ -307,10 +323,10 @@ def _check_arms(config: StudyConfig, where: str) -> None:
             got=repr(config.verdict.contrast[0]),
             do="name two arms",
         )
-    for arm in REFERENCE_ARMS:
+    for arm in (*CONTROLLED, *REFERENCES):
         if arm not in config.arms:
             raise ConfigError(
-                f"there is no arm {arm!r}, and every other arm is compared with it",
+                f"there is no arm {arm!r}, which the registered tests compare",
                 where=f"{where}: arms",
                 got=", ".join(config.arms),
                 do=f"add `{arm}: MIXTURE`",

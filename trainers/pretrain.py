@@ -16,11 +16,6 @@ from windows.run import RunConfig
 from windows.tokens import TokenFiles
 
 
-def checkpoint_steps(section: PretrainingSection) -> tuple[int, ...]:
-    """Return the steps after which the run writes a checkpoint."""
-    return tuple(range(section.checkpoint_first, section.steps + 1, section.checkpoint_every))
-
-
 def pretrain(
     run: RunConfig,
     section: PretrainingSection,
@@ -57,7 +52,7 @@ def pretrain(
         batches=OrderedBatches(files, order),
         schedule=schedule(section),
         optimizer=section.optimizer,
-        save_at=checkpoint_steps(section),
+        save_at=section.checkpoint_steps,
         stage=run.stage,
         tokenizer=tokenizer,
     )

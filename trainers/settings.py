@@ -6,6 +6,17 @@ from pydantic import Field, model_validator
 
 from windows.settings import Section
 
+GENERALIZATION = "control-generalization"
+PATTERN = "control-pattern"
+UNCONTROLLED = "uncontrolled"
+PLACEBO = "placebo"
+CONTROLLED = (GENERALIZATION, PATTERN)
+REFERENCES = (UNCONTROLLED, PLACEBO)
+"""The arms that the registered tests compare; a study has these, and may have others."""
+
+MIN_CHECKPOINTS = 2
+"""Checkpoints of an arm's run, without which there is no spread within it."""
+
 
 class OptimizerSection(Section):
     """AdamW with gradient clipping by global norm."""
@@ -25,13 +36,22 @@ class Phase(Section):
 class ModelSection(Section):
     """An `Olmo3ForCausalLM` made from scratch."""
 
-    hidden_size: int = 64
-    layers: int = 2
-    heads: int = 4
-    intermediate_size: int = 128
-    rope_theta: float = 1e4
-    initializer_range: float = 0.05
-    max_positions: int = 256
+    hidden_size: int = Field(default=64, gt=0)
+    layers: int = Field(default=2, gt=0)
+    heads: int = Field(default=4, gt=0)
+    intermediate_size: int = Field(default=128, gt=0)
+    rope_theta: float = Field(default=1e4, gt=0)
+    initializer_range: float = Field(default=0.05, ge=0)
+    max_positions: int = Field(default=256, gt=0)
+
+    @model_validator(mode="after")
+    def _heads_divide_it(self) -> "ModelSection":
+        # Rotary positions turn the dimensions of a head in pairs.
+        if self.hidden_size % (2 * self.heads):
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not {self.heads} heads of an even size"
+            )
+        return self
 
 
 class PretrainingSection(Section):
@@ -48,6 +68,11 @@ class PretrainingSection(Section):
     phases: tuple[Phase, ...] = Field(min_length=1)
     model: ModelSection = ModelSection()
     optimizer: OptimizerSection = OptimizerSection()
+
+    @property
+    def checkpoint_steps(self) -> tuple[int, ...]:
+        """The steps after which the run writes a checkpoint, ascending."""
+        return tuple(range(self.checkpoint_first, self.steps + 1, self.checkpoint_every))
 
     @model_validator(mode="after")
     def _last_step_is_a_checkpoint(self) -> "PretrainingSection":
@@ -97,6 +122,6 @@ class VerdictSection(Section):
     """The primary endpoint, named before the first step: `contrast[0]` minus `contrast[1]`."""
 
     endpoint: Literal["mean_soft"] = "mean_soft"
-    contrast: tuple[str, str] = ("control-generalization", "control-pattern")
+    contrast: tuple[str, str] = (GENERALIZATION, PATTERN)
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     switch_threshold: float = Field(default=0.2, gt=0)

@@ -247,13 +247,20 @@ def write_truth(section: PlantedSection, run: RunConfig, folder: Path, *, seed: 
 
 
 def _plant(section: PlantedSection, run: RunConfig, seed: int) -> PlantedRows:
-    _check_run(run)
+    check_run(run)
     return plant_rows(
         section, batch=run.instances_per_batch(0), length=run.sequence_length, seed=seed
     )
 
 
-def _check_run(run: RunConfig) -> None:
+def check_run(run: RunConfig) -> None:
+    """Check that the corpus can be laid out for a run; `write_corpus` does so itself.
+
+    Raises
+    ------
+    ConfigError
+        The run's tokenizer or batches are not the corpus's.
+    """
     tokenizer = run.tokenizer
     if tokenizer.vocab_size < len(VOCABULARY):
         raise ConfigError(

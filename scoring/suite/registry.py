@@ -8,6 +8,9 @@ from scoring.suite import addition
 from scoring.suite.schema import SPLITS, Block, Split
 from windows.errors import ConfigError
 
+CONTROL = "normal_control"
+"""The family that every verdict is read beside; no window is labelled by it."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -56,7 +59,7 @@ _TASKS = (
         addition.repetitive,
     ),
     Task(
-        "normal_control",
+        CONTROL,
         "addition",
         _ADDITION_WORDINGS,
         "three true sums without a pattern; the strongest other answer is the rival",
@@ -70,8 +73,15 @@ def tasks() -> dict[str, Task]:
     return {task.key: task for task in _TASKS}
 
 
-def find(task_key: str) -> Task:
+def find(task_key: str, *, where: str = "suite.tasks") -> Task:
     """Return the task of that key.
+
+    Parameters
+    ----------
+    task_key
+        ``family/name``.
+    where
+        Where the key was found, for the message.
 
     Raises
     ------
@@ -83,7 +93,7 @@ def find(task_key: str) -> Task:
         return known[task_key]
     near = get_close_matches(task_key, known, n=1, cutoff=0.0)
     raise ConfigError(
-        "unknown task", where="suite.tasks", got=repr(task_key), do=f"did you mean {near[0]!r}?"
+        "no task of that name", where=where, got=repr(task_key), do=f"did you mean {near[0]!r}?"
     )
 
 

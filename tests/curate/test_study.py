@@ -1,6 +1,7 @@
 """A study file is read strictly, and every fault is one line that says what to do."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -303,7 +304,8 @@ def test_any_typo_is_refused_and_the_right_key_named(
     file = tmp_path_factory.getbasetemp() / "typo.yaml"
     file.write_text(yaml.safe_dump(data, sort_keys=False))
     text = refusal(file)
-    assert repr(path[-1]) in text
+    # The nearest is named first; a key of two letters may be nearer to another one.
+    assert re.search(rf"\b{path[-1]}\b", text)
 
 
 def test_every_key_of_the_model_can_be_set() -> None:

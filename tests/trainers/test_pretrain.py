@@ -10,7 +10,7 @@ from olmo_core.data import DataCollator, NumpyFSLDatasetConfig, TokenizerConfig
 from olmo_core.data.data_loader import NumpyDataLoaderBase
 
 from trainers.loop import read_log
-from trainers.pretrain import checkpoint_steps, pretrain, proved_batches
+from trainers.pretrain import pretrain, proved_batches
 from trainers.settings import PretrainingSection
 from windows.checkpoint import catalog
 from windows.errors import ConfigError
@@ -82,11 +82,11 @@ def test_batches_that_were_not_trained_are_not_proved(tiny: Any, tmp_path: Path)
 
 
 def test_checkpoints_are_where_the_section_puts_them(tiny: Any):
-    assert checkpoint_steps(tiny.pretraining) == tiny.steps
+    assert tiny.pretraining.checkpoint_steps == tiny.steps
     found = catalog(tiny.folder / "checkpoints", "tiny")
     assert [checkpoint.step for checkpoint in found] == list(tiny.steps)
     at_start = tiny.pretraining.model_copy(update={"checkpoint_first": 0, "checkpoint_every": 3})
-    assert checkpoint_steps(at_start) == (0, 3, 6, 9)
+    assert at_start.checkpoint_steps == (0, 3, 6, 9)
 
 
 def test_weights_follow_from_the_seed(tiny: Any, tmp_path: Path):
