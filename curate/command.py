@@ -64,6 +64,7 @@ _ON_STUDIES: dict[str, tuple[Any, Any]] = {
     "quiet": (Quiet, False),
 }
 _ON_ALL: dict[str, tuple[Any, Any]] = {"as_json": (AsJson, False), "debug": (Debug, False)}
+_ON_PLAIN: dict[str, tuple[Any, Any]] = {"quiet": (Quiet, False)}
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,14 @@ class Answer:
     data
         All of it, as plain JSON values.
     shown
-        What a person is shown of it: rich tables, or lines of text.
+        What a person is shown of it: rich tables, or lines of text; or a function that lays them
+        out, which is not called where JSON is asked for.
     refusal
         Why the answer is no; the command then exits with 1.
     """
 
     data: Mapping[str, Any]
-    shown: "Sequence[RenderableType]" = ()
+    shown: "Sequence[RenderableType] | Callable[[], Sequence[RenderableType]]" = ()
     refusal: str = ""
 
 
@@ -183,10 +185,12 @@ def study_command(
 
 
 def plain_command(app: typer.Typer, panel: str) -> Callable[[Command], Command]:
-    """Make a function a command that needs no study and makes nothing."""
+    """Make a function a command that needs no study and makes nothing; it is told to be quiet."""
 
     def register(function: Command) -> Command:
-        parameters = list(inspect.signature(function).parameters.values())
+        own = inspect.signature(function).parameters
+        parameters = [each for key, each in own.items() if key not in _ON_PLAIN]
+        parameters += [_parameter(key, *value) for key, value in _ON_PLAIN.items()]
         _register(app, panel, function, parameters, lambda options: function(**options))
         return function
 
@@ -264,7 +268,7 @@ def _show(answer: Answer, as_json: bool) -> None:
 
     width = None if sys.stdout.isatty() else _PIPE_WIDTH
     console = Console(width=width, markup=False, emoji=False, highlight=False)
-    for part in answer.shown:
+    for part in answer.shown() if callable(answer.shown) else answer.shown:
         console.print(part, soft_wrap=isinstance(part, str))
 
 

@@ -5,15 +5,16 @@ Whatever depends on the scores, such as which windows a label takes, can only be
 
 from collections.abc import Collection
 
-from curate.given import given_files
+from curate.given import check_optimizer_state, given_files
 from curate.settings import MixtureSection
 from curate.study import Study
-from scoring.suite.registry import blocks
+from scoring.deltas import MIN_WINDOWS
+from scoring.suite.registry import CONTROL, blocks
 from scoring.suite.schema import SPLITS
-from windows.errors import ConfigError
+from scoring.transfer import EXPECTED_RHO, windows_needed
+from trainers.settings import MIN_CHECKPOINTS
+from windows.errors import ConfigError, DataError
 from windows.planted import file_sizes
-
-CONTROL = "normal_control"
 
 
 def check_feasible(study: Study, needs: Collection[str]) -> None:
@@ -28,16 +29,25 @@ def check_feasible(study: Study, needs: Collection[str]) -> None:
     ------
     ConfigError
         One of them would fail.
+    DataError
+        A given run lacks the optimizer state that one of them goes on from.
     """
     if "scores" in needs:
         _check_demo_seeds(study)
+    if "labels" in needs:
+        _check_windows(study)
+    if "transfer" in needs:
+        _check_threshold(study)
+        check_optimizer_state(study, "transfer.checkpoint", study.config.transfer.checkpoint)
     if "exports" in needs:
+        _check_manifest(study)
         for name, mixture in study.config.mixtures.items():
             _check_mixture(study, name, mixture)
     if "transfer" in needs or "arms" in needs:
         _check_learning_rate(study)
     if "arms" in needs:
         _check_budgets(study)
+        _check_checkpoints(study)
         _check_heldout(study)
     if "verdict" in needs:
         _check_control(study)
@@ -47,7 +57,55 @@ def _check_demo_seeds(study: Study) -> None:
     suite = study.config.suite
     for task in suite.tasks:
         for split in SPLITS:
-            blocks(task, split=split, demo_seeds=suite.demo_seeds)
+            try:
+                blocks(task, split=split, demo_seeds=suite.demo_seeds)
+            except ConfigError as error:
+                where = f"{study.path}: suite.demo_seeds"
+                raise ConfigError(error.what, where=where, got=error.got, do=error.do) from None
+
+
+def _check_windows(study: Study) -> None:
+    windows = len(study.edges) - 1
+    if study.config.labels.rule == "innovation" and windows < MIN_WINDOWS:
+        raise ConfigError(
+            f"rule innovation needs at least {MIN_WINDOWS} windows",
+            where=f"{study.path}: windows",
+            got=f"{windows} of {study.config.windows.every} steps",
+            do="shorten windows.every, widen the range, or write `rule: delta` under labels",
+        )
+
+
+def _check_threshold(study: Study) -> None:
+    threshold = study.config.transfer.threshold
+    try:
+        windows_needed(EXPECTED_RHO, threshold, confidence=0.95)
+    except (ConfigError, DataError) as error:
+        where = f"{study.path}: transfer.threshold"
+        raise ConfigError(
+            error.what, where=where, got=str(threshold), do=f"use one below {EXPECTED_RHO}"
+        ) from None
+
+
+def _check_manifest(study: Study) -> None:
+    if not study.run.embedded and study.data_folder is None:
+        raise ConfigError(
+            "the run lists its files without a manifest, and curated shards quote it",
+            where=f"{study.run_path}: files",
+            do="write data instead: the folder that holds the files and their manifest.json",
+        )
+
+
+def _check_checkpoints(study: Study) -> None:
+    training = study.config.training
+    if training.steps // training.every < MIN_CHECKPOINTS:
+        raise ConfigError(
+            f"an arm needs {MIN_CHECKPOINTS} checkpoints to have a spread within its run",
+            where=f"{study.path}: training.every",
+            got=f"{training.every}, of {training.steps} steps",
+            do=f"use at most {training.steps // MIN_CHECKPOINTS}",
+        )
+    if training.init == "weights+optimizer":
+        check_optimizer_state(study, "training.base_step", training.base_step)
 
 
 def _check_mixture(study: Study, name: str, mixture: MixtureSection) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from curate.study import Study
-from windows.checkpoint import catalog, validate
+from windows.checkpoint import OPTIMIZER, TRAINER, catalog, check_safetensors, validate
 from windows.errors import DataError
 from windows.manifest import data_files, read_manifest
 from windows.order import DataOrder
@@ -36,6 +36,36 @@ def check_given(study: Study) -> None:
     _check_manifest(study)
     _check_windows(study, study.run.order(tokens.sizes))
     _check_checkpoints(study, study.checkpoint_folder)
+
+
+def check_optimizer_state(study: Study, key: str, step: int) -> None:
+    """Check that a given run's checkpoint can be trained on from where its optimizer stood.
+
+    Parameters
+    ----------
+    key
+        The setting that names the checkpoint.
+    step
+        Its step.
+
+    Raises
+    ------
+    DataError
+        The checkpoint has no optimizer state, or one that is cut short.
+    """
+    if study.checkpoint_folder is None:
+        return
+    folder = study.checkpoint_folder / f"{study.run.stage}-step{step}"
+    for name in (OPTIMIZER, TRAINER):
+        if not (folder / name).is_file():
+            raise DataError(
+                f"checkpoint {folder.name} has no {name}",
+                where=f"{study.path}: {key}",
+                got=str(folder),
+                do="name one that was saved with its optimizer state; arms, but not replays, can "
+                "do without (training.init: weights)",
+            )
+    check_safetensors(folder / OPTIMIZER)
 
 
 def given_files(study: Study) -> tuple[DataFile, ...]:

@@ -10,6 +10,7 @@ from rich.table import Table
 from curate.command import Answer, Call
 from curate.given import given_files
 from curate.stream import Reading, Share, Stream, document_span, find_file
+from curate.tables import table
 from windows.errors import ConfigError
 from windows.manifest import data_files
 from windows.run import Window, tile
@@ -55,7 +56,7 @@ def what(call: Call, steps: str, sample: int) -> Answer:
         "sources": _plain(shares),
         "documents": _plain(samples),
     }
-    table = _table(
+    shares_table = table(
         f"{asked.name}: batches [{asked.first_batch}, {asked.end_batch})",
         ("source", "instances", "tokens", "share"),
         [
@@ -63,7 +64,7 @@ def what(call: Call, steps: str, sample: int) -> Answer:
             for each in shares
         ],
     )
-    documents = _table(
+    documents = table(
         f"{len(samples)} documents, drawn so that every token is as likely as any other",
         ("source", "instance", "batch", "tokens", "cut", "document"),
         [
@@ -78,7 +79,7 @@ def what(call: Call, steps: str, sample: int) -> Answer:
             for each in samples
         ],
     )
-    return Answer(data, (table, documents) if samples else (table,))
+    return Answer(data, (shares_table, documents) if samples else (shares_table,))
 
 
 def when(call: Call, instance: int | None, file: str | None, document: str | None) -> Answer:
@@ -188,16 +189,7 @@ def _window_table(rows: Sequence[Mapping[str, Any]], stream: Stream) -> Table:
         )
         for row in rows
     ]
-    return _table(f"windows of run {stream.run.name}", names, cells)
-
-
-def _table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for name in names:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    return table
+    return table(f"windows of run {stream.run.name}", names, cells)
 
 
 def _percent(share: Share, tokens: int) -> str:

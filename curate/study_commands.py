@@ -2,17 +2,17 @@
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from rich.table import Table
+from rich.console import RenderableType
 
 from curate.chain_steps import LABELS, TRANSFER, VERDICT, series_frame
 from curate.command import Answer, Call
 from curate.export import balance
-from curate.report.data import finite
+from curate.tables import plain, table
 from scoring.sweep import read_items
 from windows.files import write_atomic
 from windows.store import Artefact
@@ -25,23 +25,36 @@ STABILIZED = ("controlled", "stabilized-only")
 def run_all(call: Call) -> Answer:
     """Make everything, and leave `report.html` and `summary.json` in the study's folder.
 
-    `wall_seconds` of the summary is the time that this command took; what was there already took
-    none of it.
+    `wall_seconds` of the summary is the time of the command that last made something: one that
+    found everything made leaves it as it was.
     """
     started = time.monotonic()
     with call.making() as chain:
         made = chain.report()
-        # Only now: they import torch, for which a folder in use need not be kept waiting.
+        findings = chain.findings()
+        summary = json.loads((made.path / "report.json").read_text(encoding="utf-8"))
+        wall = round(time.monotonic() - started, 3)
+        earlier = None if chain.made.made_any else _earlier_wall_seconds(call.out / SUMMARY)
+        summary["wall_seconds"] = wall if earlier is None else earlier
+        write_atomic(call.out / REPORT, (made.path / REPORT).read_bytes())
+        write_atomic(call.out / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+
+    def shown() -> tuple[RenderableType, ...]:
         from curate.gather import gather
         from curate.report.table import overview
 
-        findings = gather(chain.findings())
-        summary = json.loads((made.path / "report.json").read_text(encoding="utf-8"))
-        summary["wall_seconds"] = round(time.monotonic() - started, 3)
-        write_atomic(call.out / REPORT, (made.path / REPORT).read_bytes())
-        write_atomic(call.out / SUMMARY, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-    lines = f"report: {call.out / REPORT}\nsummary: {call.out / SUMMARY}"
-    return Answer(summary, (overview(findings), lines))
+        lines = f"report: {call.out / REPORT}\nsummary: {call.out / SUMMARY}"
+        return overview(gather(findings)), lines
+
+    return Answer(summary, shown)
+
+
+def _earlier_wall_seconds(path: Path) -> float | None:
+    try:
+        found = json.loads(path.read_bytes())["wall_seconds"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return float(found) if isinstance(found, int | float) else None
 
 
 def score(call: Call) -> Answer:
@@ -53,8 +66,8 @@ def score(call: Call) -> Answer:
         pl.col("soft", "hard").mean(), pl.len().alias("demo_seeds")
     )
     wide = means.pivot("task", index="step", values="soft").sort("step")
-    table = _table("soft score of every checkpoint", wide.columns, wide.rows())
-    return Answer({**_made(made), "scores": _rows(means)}, (table, _where(made)))
+    shown = table("soft score of every checkpoint", wide.columns, wide.rows())
+    return Answer({**_made(made), "scores": _rows(means)}, (shown, _where(made)))
 
 
 def label(call: Call) -> Answer:
@@ -68,8 +81,8 @@ def label(call: Call) -> Answer:
     counts = labels.group_by("task", "label", maintain_order=True).len()
     wide = counts.pivot("label", index="task", values="len").fill_null(0)
     shown = (
-        _table(f"windows on {task}", names, of_task.rows()),
-        _table("labels", wide.columns, wide.rows()),
+        table(f"windows on {task}", names, of_task.rows()),
+        table("labels", wide.columns, wide.rows()),
         _where(made),
     )
     return Answer({**_made(made), "task": task, "labels": _rows(labels)}, shown)
@@ -81,9 +94,9 @@ def transfer(call: Call) -> Answer:
         made = chain.transfer()
     found = json.loads((made.path / TRANSFER).read_text(encoding="utf-8"))
     names = ["verdict", "rho", "lo", "hi", "p", "windows", "shuffles", "reliability"]
-    table = _table("do the labels transfer", names, [[found[name] for name in names]])
+    shown = table("do the labels transfer", names, [[found[name] for name in names]])
     no = "" if found["verdict"] == "transferable" else f"do the labels transfer: {found['verdict']}"
-    return Answer({**_made(made), **found}, (table, found["sentence"], _where(made)), no)
+    return Answer({**_made(made), **found}, (shown, found["sentence"], _where(made)), no)
 
 
 def export(call: Call, mixture: str) -> Answer:
@@ -94,11 +107,11 @@ def export(call: Call, mixture: str) -> Answer:
     held = balance([each.path for each in made])
     names = ["seed", "tokens", "instances", "windows", "passes", "max_repetition"]
     names += ["rejected_instances", *(name for name in held.columns if name.startswith("share"))]
-    table = _table(f"mixture {mixture}", names, held.select(names).rows())
+    shown = table(f"mixture {mixture}", names, held.select(names).rows())
     exports = [
         {**_made(each), **row} for each, row in zip(made, held.iter_rows(named=True), strict=True)
     ]
-    return Answer({"mixture": mixture, "exports": exports}, (table, *map(_where, made)))
+    return Answer({"mixture": mixture, "exports": exports}, (shown, *map(_where, made)))
 
 
 def train(call: Call, arm: str, seed: int) -> Answer:
@@ -117,8 +130,8 @@ def train(call: Call, arm: str, seed: int) -> Answer:
         "training_loss": log["loss"][-1],
         "heldout_loss": read_heldout_loss(made.path),
     }
-    table = _table("one run", list(last), [list(last.values())])
-    return Answer({**_made(made), **last}, (table, _where(made)))
+    shown = table("one run", list(last), [list(last.values())])
+    return Answer({**_made(made), **last}, (shown, _where(made)))
 
 
 def verify(call: Call) -> Answer:
@@ -133,8 +146,8 @@ def verify(call: Call) -> Answer:
     shown = (
         f"verdict: {found['verdict']}",
         *found["sentences"],
-        _table("arms, over their runs", arm_names, _cells(arms, arm_names)),
-        _table(
+        table("arms, over their runs", arm_names, _cells(arms, arm_names)),
+        table(
             "tests, the primary one first",
             [*test_names, "p_holm"],
             _cells(tests, [*test_names, "p_holm"]),
@@ -154,33 +167,8 @@ def _where(artefact: Artefact) -> str:
 
 
 def _rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return a frame as JSON rows; a number that is none is null."""
-    return [{key: _plain(value) for key, value in row.items()} for row in frame.to_dicts()]
-
-
-def _plain(value: Any) -> Any:
-    return finite(value) if isinstance(value, float) else value
+    return [plain(row) for row in frame.to_dicts()]
 
 
 def _cells(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[list[Any]]:
     return [[record[name] for name in names] for record in records]
-
-
-def _table(title: str, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for name in names:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*map(_cell, row))
-    return table
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else ""
-    if isinstance(value, float):
-        number = finite(value)
-        return "" if number is None else f"{number:.3g}" if abs(number) < 0.001 else f"{number:.3f}"
-    if isinstance(value, Path):
-        return str(value)
-    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)

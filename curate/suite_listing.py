@@ -31,13 +31,13 @@ def _describe(task: Task, demo_seeds: int) -> dict[str, Any]:
     }
 
 
-def _example(block: Block) -> dict[str, str]:
+def _example(block: Block) -> dict[str, Any]:
     item = block.items[0]
     return {
         "prompt": block.prefix + item.prompt,
         "right": item.right,
         "parrot": item.rivals[0] if len(item.rivals) == 1 else "",
-        "rivals": str(len(item.rivals)),
+        "rivals": list(item.rivals),
     }
 
 
@@ -54,6 +54,6 @@ def _table(rows: Sequence[dict[str, Any]], demo_seeds: int) -> Table:
             str(row["items"]["verify"]),
             example["prompt"],
             example["right"].strip(),
-            example["parrot"].strip() or f"strongest of {example['rivals']}",
+            example["parrot"].strip() or f"strongest of {len(example['rivals'])}",
         )
     return table
