@@ -26,11 +26,33 @@ app = typer.Typer(
     name="modehop",
     help="Maps pre-training data windows to mode hops, curates data from them, and tests whether "
     "that data controls the mode.",
-    epilog="Exit codes: 0 done, 1 a check said no, 2 bad input.",
+    epilog="Every command on a study takes --set, --out, --dry-run, --quiet, --json, --debug; "
+    "check and doctor, which read no study and make nothing, take --quiet, --json, --debug. "
+    "Exit codes: 0 done, 1 a check said no, 2 bad input.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
 )
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from curate.soundness import version
+
+        sys.stdout.write(f"modehop {version()}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_tell_version, is_eager=True, help="Say the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
 
 
 @study_command(app, ALL, needs=EVERYTHING, study="demo", shorthands=("seed",))
@@ -183,19 +205,20 @@ def check(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="An artefact, or a folder of artefacts.")
     ],
+    quiet: bool,
 ) -> Answer:
     """Check that an artefact's bytes still match its checksums."""
     from curate.soundness import check_folder
 
-    return check_folder(folder)
+    return check_folder(folder, quiet=quiet)
 
 
 @plain_command(app, KEEP)
-def doctor(out: Out = None) -> Answer:
+def doctor(quiet: bool, out: Out = None) -> Answer:
     """Examine this installation: packages, threads, write access, disk."""
     from curate.soundness import examine
 
-    return examine(out or Path("modehop-out"))
+    return examine(out or Path("modehop-out"), quiet=quiet)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,12 +9,14 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from rich.table import Table
 
 from curate.command import Answer
 from windows.errors import StoreError
+from windows.progress import Reporter
 from windows.store import PART, RECORD, verify
 
 DISTRIBUTION = "modehop"
@@ -23,8 +25,13 @@ GIB = 2**30
 ENOUGH_DISK = GIB // 2
 
 
-def check_folder(folder: Path) -> Answer:
+def check_folder(folder: Path, *, quiet: bool = False) -> Answer:
     """Check that every byte of an artefact, or of all artefacts below a folder, still matches.
+
+    Parameters
+    ----------
+    quiet
+        Show no progress.
 
     Raises
     ------
@@ -38,7 +45,11 @@ def check_folder(folder: Path) -> Answer:
             where=str(folder),
             do="give the folder of an artefact, or the --out folder of a study",
         )
-    faults = {str(artefact): verify(artefact) for artefact in artefacts}
+    faults = {}
+    with Reporter(quiet).task("checking artefacts", len(artefacts)) as advance:
+        for artefact in artefacts:
+            faults[str(artefact)] = verify(artefact)
+            advance()
     bad = sum(bool(found) for found in faults.values())
     lines = [f"{path}: {fault}" for path, found in faults.items() for fault in found]
     lines.append(f"{len(artefacts) - bad} of {len(artefacts)} artefacts match")
@@ -62,15 +73,23 @@ class Finding:
     sound: bool
 
 
-def examine(folder: Path) -> Answer:
+def examine(folder: Path, *, quiet: bool = False) -> Answer:
     """Examine this installation: packages, threads, and the folder that artefacts go to.
 
     Parameters
     ----------
     folder
         Where artefacts would be written.
+    quiet
+        Show no progress.
     """
-    findings = [_python(), *_packages(), *_threads(), *_disk(folder)]
+    findings = [_python()]
+    looks = (_packages, _threads, lambda: _disk(folder))
+    # Importing torch takes seconds.
+    with Reporter(quiet).task("examining", len(looks)) as advance:
+        for look in looks:
+            findings += look()
+            advance()
     table = Table(title="modehop doctor", title_justify="left")
     for name in ("", "what", "found", "needed"):
         table.add_column(name)
@@ -107,11 +126,23 @@ def _requirements() -> list[str]:
     try:
         return importlib.metadata.requires(DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
-        project = Path(__file__).resolve().parent.parent / "pyproject.toml"
+        return list(_project().get("dependencies", [DISTRIBUTION]))
+
+
+def version() -> str:
+    """Return the version of the installed distribution; in a bare checkout, that of pyproject."""
     try:
-        return list(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"])
-    except (OSError, KeyError, tomllib.TOMLDecodeError, InvalidRequirement):
-        return [DISTRIBUTION]
+        return importlib.metadata.version(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return str(_project().get("version", "unknown"))
+
+
+def _project() -> dict[str, Any]:
+    path = Path(__file__).resolve().parent.parent / "pyproject.toml"
+    try:
+        return dict(tomllib.loads(path.read_text(encoding="utf-8"))["project"])
+    except (OSError, KeyError, tomllib.TOMLDecodeError):
+        return {}
 
 
 def _threads() -> Iterator[Finding]:
@@ -122,8 +153,9 @@ def _threads() -> Iterator[Finding]:
     except ImportError as error:
         yield Finding("torch works", f"it does not: {error}", "an import", False)
         return
-    # Every process of the tool sets itself one thread; this is what others would get.
-    yield Finding("torch threads", str(torch.get_num_threads()), "one a process, set here", True)
+    yield Finding("torch works", f"version {torch.__version__}", "an import", True)
+    found = f"{torch.get_num_threads()} here, 1 in every worker"
+    yield Finding("torch threads", found, "any here; each worker sets its own", True)
 
 
 def _disk(folder: Path) -> Iterator[Finding]:

@@ -41,8 +41,8 @@ OPTIONS = {
     "what": ["--steps", "--sample", *SHARED],
     "when": ["--instance", "--file", "--document", *SHARED],
     "suite": SHARED,
-    "check": ["--json", "--debug", "--help"],
-    "doctor": ["--out", "--json", "--debug", "--help"],
+    "check": ["--quiet", "--json", "--debug", "--help"],
+    "doctor": ["--out", "--quiet", "--json", "--debug", "--help"],
 }
 
 
