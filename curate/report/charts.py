@@ -129,8 +129,8 @@ def transfer_chart(transfer: Transfer) -> Chart:
     )
     scatter = Scatter(dots, "label strength in the run", "mean effect of shuffled replays (soft)")
     description = (
-        f"{len(dots)} windows. Spearman correlation {decimal(transfer.rho)}, lower bound "
-        f"{decimal(transfer.lo)}. Vertical lines join the single shuffles."
+        f"{len(dots)} windows. Spearman correlation {decimal(transfer.rho)}, one-sided lower bound "
+        f"{decimal(transfer.lower_bound)}. Vertical lines join the single shuffles."
     )
 
     def draw(size: Size) -> tuple[str, float]:

@@ -39,6 +39,8 @@ def render(data: ReportData) -> str:
         tests=_tests(data),
         tasks=_tasks(data),
         claims=data.transfers is not False,
+        arms_caution=words.arms_caution(data),
+        controls=[task for task in _tasks(data) if data.is_control(task)],
         counts=data.label_counts(data.primary_task),
     )
 
@@ -57,10 +59,16 @@ def _environment() -> Environment:
         probability=words.probability,
         count=words.count,
         rounded=words.rounded,
+        share=words.share,
+        as_sentence=words.as_sentence,
         arm_class=arm_class,
     )
     environment.globals.update(
-        interval=words.interval, letters=words.LETTERS, labels=LABELS, missing=words.MISSING
+        interval=words.interval,
+        letters={**words.LETTERS, **words.CONTROL_LETTERS},
+        label_word=words.label_word,
+        labels=LABELS,
+        missing=words.MISSING,
     )
     return environment
 

@@ -24,7 +24,16 @@ from curate.report.svg import (
     text,
     title,
 )
-from curate.report.words import LETTERS, count, decimal, interval, on_scale, short_count
+from curate.report.words import (
+    CONTROL_LETTERS,
+    LETTERS,
+    control_word,
+    count,
+    decimal,
+    interval,
+    on_scale,
+    short_count,
+)
 
 STRIP = 15.0
 HEAD = 22.0
@@ -47,8 +56,8 @@ def series_chart(data: ReportData) -> Chart:
     hops = sum(label.hop for window in data.windows for label in window.labels)
     description = (
         f"Scores of {len(data.series[0].steps)} checkpoints on {tasks}, by optimizer step. Every "
-        f"window is shaded and lettered by its label; {hops} hops over all tasks are drawn as "
-        "arrows. The table of windows holds the same values."
+        f"window is shaded and lettered by its label, of a normal control by whether it moved; "
+        f"{hops} hops over all tasks are drawn as arrows. The table of windows holds the same values."
     )
     return both(
         "series",
@@ -89,7 +98,7 @@ def _series_panel(frame: Frame, series: Series, top: float) -> tuple[str, Panel]
     height = frame.size.pick(90.0 if series.control else 190.0, 80.0 if series.control else 160.0)
     panel = Panel(frame.x, _y_scale(series, top + head + height, top + head))
     drawn = [
-        _shading(frame, panel, labelled, top + HEAD),
+        _shading(frame, panel, series, top + HEAD),
         panel.y_axis(4 if series.control else 6),
         _curve(panel, series),
         _hops(panel, series, labelled),
@@ -124,11 +133,13 @@ def _y_scale(series: Series, bottom: float, top: float) -> Scale:
     return Scale(max(lo, -1.0), min(hi, 1.0), bottom, top)
 
 
-def _shading(
-    frame: Frame, panel: Panel, labelled: Sequence[tuple[Window, Label]], strip_top: float
-) -> str:
+def _shading(frame: Frame, panel: Panel, series: Series, strip_top: float) -> str:
     drawn = []
-    for window, label in labelled:
+    for window in frame.data.windows:
+        label = window.on(series.task)
+        if label is None:
+            continue
+        word = _word(series, label)
         left, right = frame.x(window.first_step), frame.x(window.end_step)
         width = right - left
         box = {"x": left, "width": width}
@@ -138,25 +149,29 @@ def _shading(
             letter = text(
                 (left + right) / 2,
                 strip_top + 11,
-                LETTERS[label.label],
-                class_=f"letter on-{label.label}" + ("" if width >= 11 else " small"),
+                {**LETTERS, **CONTROL_LETTERS}[word],
+                class_=f"letter on-{word}" + ("" if width >= 11 else " small"),
             )
         drawn.append(
             tag(
                 "g",
-                title(_about(window, label)),
+                title(_about(window, label, word)),
                 tag("rect", y=panel.y.end, height=panel.y.start - panel.y.end, **box),
                 tag("rect", y=strip_top, height=STRIP, rx=2, class_="slot", **inset),
                 letter,
-                class_=f"window {label.label}",
+                class_=f"window {word}",
             )
         )
     return "".join(drawn)
 
 
-def _about(window: Window, label: Label) -> str:
+def _word(series: Series, label: Label) -> str:
+    return control_word(label.label) if series.control else label.label
+
+
+def _about(window: Window, label: Label, word: str) -> str:
     return (
-        f"{window.name}: {label.label}{', hop' if label.hop else ''}; "
+        f"{window.name}: {word}{', hop' if label.hop else ''}; "
         f"delta {decimal(label.delta, signed=True)}, strength "
         f"{on_scale(label.strength, label.lo, label.hi)}"
     )
@@ -185,7 +200,8 @@ def _hops(panel: Panel, series: Series, labelled: Sequence[tuple[Window, Label]]
         start = panel.at(window.first_step, level.get(window.first_step))
         end = panel.at(window.end_step, level.get(window.end_step))
         if label.hop and start and end:
-            drawn.append(_arrow(start, end, _about(window, label)))
+            about = _about(window, label, _word(series, label))
+            drawn.append(_arrow(start, end, about))
     return "".join(drawn)
 
 

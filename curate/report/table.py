@@ -1,5 +1,6 @@
 """The report on a terminal: rich tables, the same numbers in the same words as on the page."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
@@ -11,6 +12,7 @@ from curate.report import words
 from curate.report.data import Arms, Endpoint, Mixtures, ReportData, Transfer
 
 STYLES = {"pattern": "yellow", "generalization": "cyan", "neutral": "green", "undecided": "dim"}
+STYLES |= {"moved": "bold", "still": "dim"}
 LEFT = ("window", "label", "arm", "expected", "reference", "endpoint", "mixture", "task", "")
 
 
@@ -30,13 +32,20 @@ def overview(data: ReportData) -> Group:
 
 
 def label_table(data: ReportData) -> Table:
-    """Return how many windows carry each label, a row a task."""
+    """Return how many windows carry each label, a row a task; a normal control moved or not."""
     tasks = dict.fromkeys(label.task for window in data.windows for label in window.labels)
-    table = _table("Labels", ["task", *words.LETTERS, "hops"])
+    controls = list(words.CONTROL_LETTERS) if any(map(data.is_control, tasks)) else []
+    table = _table("Labels", ["task", *words.LETTERS, *controls, "hops"])
     for task in tasks:
-        counts = data.label_counts(task)
+        counts = Counter(
+            words.label_word(data, task, on.label)
+            for window in data.windows
+            if (on := window.on(task))
+        )
+        own = controls if data.is_control(task) else list(words.LETTERS)
+        cells = [str(counts[name]) if name in own else "" for name in (*words.LETTERS, *controls)]
         hops = sum(1 for window in data.windows if (on := window.on(task)) and on.hop)
-        _row(table, [task, *(str(counts[name]) for name in words.LETTERS), str(hops)])
+        _row(table, [task, *cells, str(hops)])
     return table
 
 
@@ -54,31 +63,33 @@ def window_table(data: ReportData, task: str | None = None) -> Table:
             [
                 window.name,
                 words.count(window.tokens),
-                label.label,
+                words.label_word(data, shown, label.label),
                 ("up" if (label.delta or 0) >= 0 else "down") if label.hop else "",
                 words.decimal(label.delta, signed=True),
                 words.decimal(label.strength, signed=True),
                 words.interval(label.lo, label.hi),
                 words.probability(label.q),
             ],
-            style=STYLES[label.label],
+            style=STYLES[words.label_word(data, shown, label.label)],
         )
     return table
 
 
 def transfer_table(transfer: Transfer) -> Table:
     """Return the transfer check in one row."""
-    columns = ["", "rho", "lower bound", "needed", "upper end", "p", "shuffles agree", "windows"]
-    table = _table("Do the labels transfer", columns)
+    columns = ["", "rho", "lower bound", "needed", "interval", "p", "mean effect", "signs agree"]
+    table = _table("Do the labels transfer", [*columns, "shuffles agree", "windows"])
     _row(
         table,
         [
             transfer.verdict,
             words.decimal(transfer.rho),
-            words.decimal(transfer.lo),
+            words.decimal(transfer.lower_bound),
             f"> {words.decimal(transfer.threshold)}",
-            words.decimal(transfer.hi),
+            words.interval(transfer.lo, transfer.hi),
             words.probability(transfer.p),
+            words.decimal(transfer.mean_effect, 3, signed=True),
+            words.share(transfer.sign_agreement),
             words.decimal(transfer.reliability),
             f"{transfer.windows} × {transfer.shuffles}",
         ],
@@ -143,7 +154,7 @@ def endpoint_table(data: ReportData) -> Table:
 
 
 def mixture_table(mixtures: Mixtures) -> Table:
-    """Return what every mixture holds and what decontamination took from its pool."""
+    """Return what every mixture holds and what decontamination met until its budget was full."""
     columns = ["mixture", "seed", "windows", "tokens", "instances", "repeats"]
     table = _table("Mixtures", [*columns, "removed documents", "removed instances"])
     for row in mixtures.rows:

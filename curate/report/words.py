@@ -1,15 +1,31 @@
 """How numbers are written and what is said about them, the same on every surface."""
 
-from curate.report.data import LABELS, ReportData, finite
+from curate.report.data import LABELS, ReportData, Transfer, finite
 
 MISSING = "–"
 LETTERS = {"pattern": "P", "generalization": "G", "neutral": "N", "undecided": "U"}
+CONTROL_LETTERS = {"moved": "M", "still": "S"}
 SHAPES = {"pattern": "down", "generalization": "up", "neutral": "square", "undecided": "circle"}
 
 NO_CLAIM = (
     "So these labels may be read as a record of the run, not as a property of its documents, and "
     "nothing is claimed about what training on selected windows does."
 )
+
+
+def control_word(label: str) -> str:
+    """Return what a normal control's label comes to: it has no mode that could have moved."""
+    return "moved" if label in ("pattern", "generalization") else "still"
+
+
+def label_word(data: ReportData, task: str, label: str) -> str:
+    """Return a label as it is shown on a task: itself, or the control's word."""
+    return control_word(label) if data.is_control(task) else label
+
+
+def as_sentence(text: str) -> str:
+    """Return the text with a capital at its start and a full stop at its end."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
 
 
 def decimal(value: float | None, digits: int = 2, *, signed: bool = False) -> str:
@@ -52,6 +68,12 @@ def probability(value: float | None) -> str:
     return "< 0.001" if known < 0.001 else f"{known:.3f}"
 
 
+def share(value: float | None) -> str:
+    """Return a share in whole per cent."""
+    known = finite(value)
+    return MISSING if known is None else f"{100 * known:.0f} %"
+
+
 def count(value: int) -> str:
     """Return an integer, thousands apart."""
     return f"{value:,}"
@@ -68,7 +90,7 @@ def short_count(value: float) -> str:
 def headline(data: ReportData) -> str:
     """Return the study's outcome so far, in one sentence."""
     if data.transfer is not None and (data.verdict is None or not data.transfers):
-        return _TRANSFER_HEADLINES[data.transfer.verdict]
+        return _TRANSFER_HEADLINES[_outcome(data.transfer)]
     if data.verdict is not None:
         return _first(data.verdict.sentences[0])[0]
     return f"{_labels_sentence(data)[:-1]}; whether the labels transfer was not checked."
@@ -84,7 +106,7 @@ def basis(data: ReportData) -> list[str]:
         said += [_first(data.verdict.sentences[0])[1], *data.verdict.sentences[1:2]]
         said.append("" if data.transfer else "Whether the labels transfer was not checked.")
     if data.transfer is not None:
-        said += [data.transfer.sentence, "" if data.transfers else NO_CLAIM]
+        said += [as_sentence(data.transfer.sentence), "" if data.transfers else NO_CLAIM]
     if data.transfer is not None or data.verdict is not None:
         said.append(_labels_sentence(data))
     return [sentence for sentence in said if sentence]
@@ -94,15 +116,39 @@ def caveats(data: ReportData) -> list[str]:
     """Return what a reader of the verdict must know beside it, nothing where none is given."""
     if data.verdict is None or data.transfers is False:
         return []
-    return list(data.verdict.sentences[2:])
+    return [as_sentence(sentence) for sentence in data.verdict.sentences[2:]]
+
+
+def arms_caution(data: ReportData) -> str:
+    """Return what is said above arms whose labels did not pass the check, "" where they did."""
+    if data.transfer is None or data.transfers:
+        return ""
+    return f"Shown for the record. {_ARMS_CAUTIONS[_outcome(data.transfer)]}"
+
+
+def _outcome(transfer: Transfer) -> str:
+    """Return the check's verdict, "not-shown" where its interval reaches above the threshold."""
+    if transfer.verdict == "not-transferable" and not transfer.excluded:
+        return "not-shown"
+    return transfer.verdict
 
 
 _TRANSFER_HEADLINES = {
-    "transferable": "The labels transfer: training on a window's data in another order reproduces "
-    "what its label says.",
-    "not-transferable": "The labels do not transfer: what a window did in the run is not "
-    "reproduced by training on its data in another order.",
+    "transferable": "The labels transfer: windows rank alike by label strength and by what their "
+    "data do in shuffled order.",
+    "not-transferable": "The labels do not transfer: windows rank too little alike by label "
+    "strength and by what their data do in shuffled order.",
+    "not-shown": "The labels are not shown to transfer: how far windows rank alike by label "
+    "strength and by what their data do in shuffled order stays open.",
     "underpowered": "Whether the labels transfer cannot be told: the check is underpowered.",
+}
+_ARMS_CAUTIONS = {
+    "not-transferable": "The labels do not carry over to the documents, so these arms are mixtures "
+    "like any other.",
+    "not-shown": "The labels are not shown to carry over to the documents, so these arms are "
+    "mixtures like any other.",
+    "underpowered": "The check had too few windows to tell whether the labels carry over to the "
+    "documents, so nothing is read into the arms.",
 }
 
 

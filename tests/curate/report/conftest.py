@@ -141,22 +141,26 @@ def transfer(rng, rows, planted):
             )
         )
     outcome = (
-        ("transferable", 0.76, 0.62, 0.87, 0.0001, 0.93)
+        ("transferable", 0.76, 0.62, (0.58, 0.87), 0.0001, 0.93)
         if planted
-        else ("not-transferable", 0.08, -0.19, 0.38, 0.31, 0.28)
+        else ("not-transferable", 0.08, -0.19, (-0.24, 0.38), 0.31, 0.28)
     )
-    verdict, rho, lo, hi, p, reliability = outcome
+    verdict, rho, lower_bound, (lo, hi), p, reliability = outcome
     return Transfer(
         verdict=verdict,
         rho=rho,
         lo=lo,
         hi=hi,
         p=p,
+        lower_bound=lower_bound,
+        mean_effect=0.012,
+        sign_agreement=0.8 if planted else 0.525,
         windows=WINDOWS,
         shuffles=2,
         reliability=reliability,
         sentence=f"Over {WINDOWS} windows, label strength and the mean effect of two shuffled "
-        f"replays correlate at {rho} (one-sided 95 % lower bound {lo}; needed: above 0.30).",
+        f"replays correlate at {rho} (one-sided 95 % lower bound {lower_bound}; needed: above "
+        "0.30).",
         points=tuple(points),
         checkpoint="stage1-step660",
     )
@@ -237,7 +241,7 @@ def verdict(planted):
             "[+0.80, +1.10], one-sided exact p = 0.0040.",
             "Not shown to be below placebo: switches of control-pattern.",
             "All runs continue one checkpoint of one pre-training run: the intervals speak of "
-            "other draws of data, not of other pre-training runs.",
+            "other seeds, not of other pre-training runs.",
         )
         if planted
         else (
@@ -370,3 +374,13 @@ def labels_only(planted):
         loss=None,
         wall_seconds=None,
     )
+
+
+@pytest.fixture(scope="session")
+def with_control(planted):
+    """The normal control labelled as well, here by what the first mode's labels are called."""
+    rows = tuple(
+        replace(row, labels=(*row.labels, replace(row.labels[0], task=CONTROL)))
+        for row in planted.windows
+    )
+    return replace(planted, windows=rows)

@@ -20,7 +20,7 @@ def test_columns_of_one_series_have_one_length(planted):
 
 @pytest.mark.parametrize("name", sorted(CLAIMS))
 def test_no_claim_can_be_made_with_labels_that_do_not_transfer(unplanted, name):
-    with pytest.raises(ValueError, match="found not to transfer"):
+    with pytest.raises(ValueError, match="did not pass"):
         replace(unplanted, verdict=replace(unplanted.verdict, name=name))
 
 

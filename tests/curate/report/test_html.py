@@ -158,11 +158,66 @@ def test_missing_numbers_are_dashes(planted, number):
 def test_without_transfer_the_page_says_so_and_claims_nothing(unplanted):
     page = Page(render(unplanted))
     heading = re.search(r"<h1>(.*?)</h1>", render(unplanted)).group(1)
-    assert heading.startswith("The labels do not transfer")
+    assert heading.startswith("The labels are not shown to transfer")
     assert "not-transferable" in page.text
     claims = r"\bControlled\b|Primary:|held the mode|moved as|Holm|permutation|primary\b.*p ="
     assert not re.search(claims, page.text)
-    assert "Shown for the record" in page.text
+    assert "Shown for the record. The labels are not shown to carry over" in page.text
+    assert "p values are not shown" in page.text
+    assert "nothing is tested" not in page.text
+
+
+def test_an_underpowered_check_does_not_say_that_labels_do_not_carry_over(unplanted):
+    transfer = replace(unplanted.transfer, verdict="underpowered")
+    text = Page(render(replace(unplanted, transfer=transfer))).text
+    assert "too few windows to tell" in text
+    assert "do not carry over" not in text
+
+
+def test_the_check_shows_its_bound_its_interval_and_the_signs(planted):
+    text = Page(render(planted)).text
+    assert "one-sided 95 % lower bound 0.62, must exceed 0.30" in text
+    assert "two-sided 95 % interval [0.58, 0.87]" in text
+    assert "has the sign of the strength 80 %" in text
+    assert "had been trained on once already" in text
+
+
+def test_captions_say_no_more_than_is_known(planted):
+    text = Page(render(planted)).text
+    assert "its 95 % interval over demo seeds" in text
+    assert "its own seed and data" not in text
+    assert "until the budget was full, not all that the pool holds" in text
+
+
+def test_texts_from_elsewhere_are_shown_as_sentences(planted):
+    lower = replace(
+        planted,
+        rule=replace(planted.rule, words="the change of the score"),
+        mixtures=replace(planted.mixtures, decontamination="an instance is left out"),
+    )
+    source = render(lower)
+    assert "<p>The change of the score.</p>" in source
+    assert "<p>An instance is left out.</p>" in source
+
+
+def test_a_normal_control_is_never_labelled_by_a_mode(with_control):
+    source = render(with_control)
+    drawings = re.findall(r'<g class="control[ "].*?<g class="loss">', source, flags=re.DOTALL)
+    assert len(drawings) == 2
+    for drawing in drawings:
+        assert "window moved" in drawing and "window still" in drawing
+        assert not re.search(r"window (pattern|generalization|neutral|undecided)", drawing)
+        assert not re.search(r": (pattern|generalization)[,;]", drawing)
+    rows = re.findall(r'<tr><th scope="row">stage1-.*?</tr>', source)
+    assert len(rows) == 40
+    for row in rows:
+        cell = row.split('<td class="group">')[-1]
+        assert re.search(r'class="chip (moved|still)"', cell)
+        assert not re.search(r"pattern|generalization|arrow (rise|fall)", cell)
+
+
+def test_without_labels_of_a_control_its_words_are_not_explained(planted):
+    assert 'class="chip moved"' not in render(planted)
 
 
 def test_a_claim_stands_only_with_its_tests(planted):

@@ -22,6 +22,7 @@ def test_the_schema_is_kept(planted):
     columns = "window task label first_batch end_batch delta innovation se lo hi p q strength"
     assert set(found["labels"][0]) >= {*columns.split(), "rule_version"}
     check = {"verdict", "rho", "lo", "hi", "p", "windows", "shuffles"}
+    check |= {"lower_bound", "mean_effect", "sign_agreement"}
     assert set(found["transfer_check"]) >= check
     assert found["transfer_check"]["windows"] == 40
     arm = {"mean_soft", "lo", "hi", "within_sd", "switches", "control", "loss"}
@@ -75,4 +76,4 @@ def test_the_text_is_the_summary(planted):
 def test_without_transfer_the_summary_claims_nothing(unplanted):
     found = summary(unplanted)
     assert found["verdict"]["name"] == "labels-do-not-transfer"
-    assert found["headline"].startswith("The labels do not transfer")
+    assert found["headline"].startswith("The labels are not shown to transfer")

@@ -22,7 +22,7 @@ def test_the_overview_holds_headline_tables_and_tests(planted):
 
 def test_without_transfer_no_test_is_printed(unplanted):
     shown = printed(table.overview(unplanted))
-    assert "The labels do not transfer" in shown
+    assert "The labels are not shown to transfer" in shown
     assert "Endpoints" not in shown
     assert "Holm" not in shown
 
@@ -41,6 +41,19 @@ def test_the_window_table_has_a_row_a_window(planted):
     assert "repetitive/addition" in other
 
 
+def test_a_normal_control_moved_or_not_and_has_no_mode(with_control):
+    labels = printed(table.label_table(with_control)).splitlines()
+    columns = "task pattern generalization neutral undecided moved still hops"
+    assert " ".join(labels[1].split()) == columns
+    (control,) = [line.split() for line in labels if line.startswith("normal/addition")]
+    of_mode = with_control.label_counts("successive/addition")
+    moved = of_mode["pattern"] + of_mode["generalization"]
+    assert control[1:3] == [str(moved), str(len(with_control.windows) - moved)]
+    shown = printed(table.window_table(with_control, "normal/addition"))
+    assert "moved" in shown and "still" in shown
+    assert "pattern" not in shown and "generalization" not in shown
+
+
 def test_brackets_are_not_taken_for_markup(planted):
     name = "[bold]x[/bold]"
     window = replace(planted.windows[2], name=name)
@@ -52,7 +65,9 @@ def test_brackets_are_not_taken_for_markup(planted):
 def test_numbers_are_those_of_the_page(planted):
     assert "+0.95" in printed(table.endpoint_table(planted))
     assert "327,680" in printed(table.mixture_table(planted.mixtures))
-    assert "0.62" in printed(table.transfer_table(planted.transfer))
+    transfer = printed(table.transfer_table(planted.transfer))
+    for number in ("0.62", "[0.58, 0.87]", "+0.012", "80 %"):
+        assert number in transfer
 
 
 @pytest.mark.parametrize("width", [80, 100])

@@ -67,9 +67,40 @@ def test_without_transfer_no_sentence_of_the_verdict_is_said(unplanted):
 
 def test_headlines_follow_what_was_done(planted, unplanted, labels_only):
     assert words.headline(planted).startswith("Controlled:")
-    assert words.headline(unplanted).startswith("The labels do not transfer:")
+    assert words.headline(unplanted).startswith("The labels are not shown to transfer:")
+    below = replace(unplanted, transfer=replace(unplanted.transfer, hi=0.29))
+    assert words.headline(below).startswith("The labels do not transfer:")
+    unknown = replace(unplanted, transfer=replace(unplanted.transfer, hi=None))
+    assert words.headline(unknown).startswith("The labels are not shown to transfer:")
     assert words.headline(replace(planted, verdict=None)).startswith("The labels transfer:")
     assert words.headline(labels_only).endswith("whether the labels transfer was not checked.")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "hi", "said"),
+    [
+        ("not-transferable", 0.2, "The labels do not carry over"),
+        ("not-transferable", 0.5, "are not shown to carry over"),
+        ("underpowered", 0.9, "too few windows to tell"),
+    ],
+)
+def test_the_caution_above_the_arms_follows_the_check(unplanted, verdict, hi, said):
+    transfer = replace(unplanted.transfer, verdict=verdict, hi=hi)
+    assert said in words.arms_caution(replace(unplanted, transfer=transfer))
+
+
+def test_arms_need_no_caution_where_labels_transfer(planted):
+    assert words.arms_caution(planted) == words.arms_caution(replace(planted, transfer=None)) == ""
+
+
+def test_texts_become_sentences():
+    assert words.as_sentence("an instance is left out") == "An instance is left out."
+    assert words.as_sentence("Done.") == "Done."
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.525, "52 %"), (1.0, "100 %"), (None, "–")])
+def test_shares(value, shown):
+    assert words.share(value) == shown
 
 
 def test_an_underpowered_check_says_so_whatever_the_verdict_is_called(unplanted):
