@@ -56,8 +56,9 @@ def series_chart(data: ReportData) -> Chart:
     hops = sum(label.hop for window in data.windows for label in window.labels)
     description = (
         f"Scores of {len(data.series[0].steps)} checkpoints on {tasks}, by optimizer step. Every "
-        f"window is shaded and lettered by its label, of a normal control by whether it moved; "
-        f"{hops} hops over all tasks are drawn as arrows. The table of windows holds the same values."
+        "window is shaded and lettered by its label, of a normal control by whether it moved; "
+        f"{hops} hops over all tasks are drawn as arrows. The table of windows holds the same "
+        "values."
     )
     return both(
         "series",

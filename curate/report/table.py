@@ -76,9 +76,9 @@ def window_table(data: ReportData, task: str | None = None) -> Table:
 
 
 def transfer_table(transfer: Transfer) -> Table:
-    """Return the transfer check in one row."""
-    columns = ["", "rho", "lower bound", "needed", "interval", "p", "mean effect", "signs agree"]
-    table = _table("Do the labels transfer", [*columns, "shuffles agree", "windows"])
+    """Return the transfer check in one row; its sentence holds the effects' mean and signs."""
+    columns = ["", "rho", "lower bound", "needed", "interval", "p", "shuffles agree", "windows"]
+    table = _table("Do the labels transfer", columns)
     _row(
         table,
         [
@@ -88,8 +88,6 @@ def transfer_table(transfer: Transfer) -> Table:
             f"> {words.decimal(transfer.threshold)}",
             words.interval(transfer.lo, transfer.hi),
             words.probability(transfer.p),
-            words.decimal(transfer.mean_effect, 3, signed=True),
-            words.share(transfer.sign_agreement),
             words.decimal(transfer.reliability),
             f"{transfer.windows} × {transfer.shuffles}",
         ],

@@ -66,7 +66,7 @@ def test_numbers_are_those_of_the_page(planted):
     assert "+0.95" in printed(table.endpoint_table(planted))
     assert "327,680" in printed(table.mixture_table(planted.mixtures))
     transfer = printed(table.transfer_table(planted.transfer))
-    for number in ("0.62", "[0.58, 0.87]", "+0.012", "80 %"):
+    for number in ("0.62", "[0.58, 0.87]"):
         assert number in transfer
 
 
