@@ -14,7 +14,9 @@ from scoring.suite.schema import SPLITS
 from scoring.transfer import EXPECTED_RHO, windows_needed
 from trainers.settings import MIN_CHECKPOINTS
 from windows.errors import ConfigError, DataError
+from windows.order import DataOrder
 from windows.planted import file_sizes
+from windows.run import tile
 
 
 def check_feasible(study: Study, needs: Collection[str]) -> None:
@@ -41,8 +43,10 @@ def check_feasible(study: Study, needs: Collection[str]) -> None:
         check_optimizer_state(study, "transfer.checkpoint", study.config.transfer.checkpoint)
     if "exports" in needs:
         _check_manifest(study)
+        held = _window_tokens(study)
         for name, mixture in study.config.mixtures.items():
             _check_mixture(study, name, mixture)
+            _check_capacity(study, name, mixture, held)
     if "transfer" in needs or "arms" in needs:
         _check_learning_rate(study)
     if "arms" in needs:
@@ -127,6 +131,30 @@ def _check_mixture(study: Study, name: str, mixture: MixtureSection) -> None:
         )
 
 
+def _window_tokens(study: Study) -> list[int]:
+    """Return the tokens of every window, most first."""
+    section = study.config.windows
+    windows = tile(study.run, _order(study), section.first_step, study.end_step, section.every)
+    return sorted((window.tokens for window in windows), reverse=True)
+
+
+def _check_capacity(study: Study, name: str, mixture: MixtureSection, held: list[int]) -> None:
+    most = sum(held[: mixture.select.windows]) * mixture.repetitions
+    if mixture.tokens > most:
+        raise ConfigError(
+            "the windows hold too few tokens for this budget",
+            where=f"{study.path}: mixtures.{name}.tokens",
+            got=f"{mixture.tokens}, of at most {most} in {mixture.repetitions} passes",
+            do="choose more windows, allow more repetitions, or ask for fewer tokens",
+        )
+
+
+def _order(study: Study) -> DataOrder:
+    if study.run.corpus is not None:
+        return study.run_config.order(file_sizes(study.run.corpus, study.run))
+    return study.run_config.order([file.bytes for file in given_files(study)])
+
+
 def _check_learning_rate(study: Study) -> None:
     if study.config.training.lr is None and study.run.pretraining is None:
         raise ConfigError(
@@ -152,13 +180,8 @@ def _check_budgets(study: Study) -> None:
 
 
 def _check_heldout(study: Study) -> None:
-    sizes = (
-        tuple(file_sizes(study.run.corpus, study.run))
-        if study.run.corpus is not None
-        else tuple(file.bytes for file in given_files(study))
-    )
     end = study.run.batch_of_step(study.end_step)
-    if end >= study.run_config.order(sizes).num_batches:
+    if end >= _order(study).num_batches:
         raise ConfigError(
             "no batch of the run is left to hold out",
             where=f"{study.path}: windows.end_step",

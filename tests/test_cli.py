@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,12 @@ def test_every_commands_options() -> None:
 def test_help_says_something(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"] if command else []) == 0
     assert "Usage: modehop" in capsys.readouterr().out
+
+
+def test_it_tells_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"modehop {project['version']}\n"
 
 
 def test_no_help_imports_anything_heavy() -> None:
@@ -347,6 +354,10 @@ def test_suite_lists_all_tasks_or_a_studys(
     task = everything["tasks"][0]
     assert task["items"]["label"] > 0 < task["items"]["verify"]
     assert task["example"]["prompt"].endswith(" A")
+    assert task["example"]["rivals"] == [task["example"]["parrot"]]
+    control = everything["tasks"][2]["example"]
+    assert (len(control["rivals"]), control["parrot"]) == (14, "")
+    assert control["right"] not in control["rivals"]
     few = ask(
         capsys, "suite", str(given.study), "--set", "suite.tasks=[successive_answer/addition]"
     )

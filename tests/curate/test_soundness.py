@@ -15,7 +15,7 @@ def test_check_tells_changed_bytes(tmp_path: Path, capsys: pytest.CaptureFixture
     for label in ("one", "two"):
         recipe = Recipe("letters", label, 1, {"label": label})
         store.build(recipe, lambda part: write_letter(part / "letter"), config={})
-    assert main(["check", str(store.root)]) == 0
+    assert main(["check", str(store.root), "--quiet"]) == 0
     assert capsys.readouterr().out == "2 of 2 artefacts match\n"
     first = store.list()[0].path
     (first / "letter").write_text("b")
@@ -38,7 +38,9 @@ def test_doctor_finds_this_installation_sound(
     assert main(["doctor", "--out", str(tmp_path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["sound"]
-    assert {"torch", "polars", "free disk"} <= {each["what"] for each in found["findings"]}
+    by_name = {each["what"]: each for each in found["findings"]}
+    assert {"torch", "polars", "free disk"} <= by_name.keys()
+    assert by_name["torch threads"]["found"].endswith("1 in every worker")
 
 
 def test_doctor_refuses_a_package_out_of_range(
@@ -47,7 +49,7 @@ def test_doctor_refuses_a_package_out_of_range(
     wanted = ["numpy<1", "no-such-distribution>=2", "pyyaml", 'numpy<1; extra == "dev"']
     monkeypatch.setattr(soundness, "_requirements", lambda: wanted)
     monkeypatch.setattr(soundness, "_threads", lambda: iter(()))
-    assert main(["doctor", "--out", str(tmp_path)]) == 1
+    assert main(["doctor", "--out", str(tmp_path), "--quiet"]) == 1
     out, err = capsys.readouterr()
     assert "missing" in out
     assert err == "modehop: not sound: numpy, no-such-distribution\n"

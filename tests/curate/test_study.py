@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from curate.settings_file import parse
 from curate.study import Study, StudyConfig, load_study, shipped
+from trainers.settings import CONTROLLED, REFERENCES
 from windows.errors import ConfigError, DataError
 
 DEMO = shipped("studies")["demo"]
@@ -127,6 +128,7 @@ def test_the_studys_seed_moves_an_embedded_runs_order() -> None:
             "suite.tasks",
             "did you mean 'successive_answer/addition'?",
         ),
+        ("labels.task=normal_control/addition", "labels.task", "a task of another family"),
         ("suite.tasks=[]", "suite.tasks", "at least 1"),
         ("suite.tasks.0=repetitive_answer/addition", "suite.tasks", "twice"),
         ("suite.tasks.7=x/y", "suite.tasks", "no such key '7'"),
@@ -192,10 +194,16 @@ def test_missing_keys_are_counted(write: Any) -> None:
     assert "(and 6 more)" in text
 
 
-def test_the_reference_arms_have_to_be_there(write: Any) -> None:
+@pytest.mark.parametrize("arm", (*CONTROLLED, *REFERENCES))
+def test_the_registered_arms_have_to_be_there(write: Any, arm: str) -> None:
     data = copy.deepcopy(DATA)
-    del data["arms"]["placebo"]
-    assert "no arm 'placebo'" in refusal(write(data))
+    data["arms"][f"my-{arm}"] = data["arms"].pop(arm)
+    data["verdict"]["contrast"] = [f"my-{arm}", next(name for name in data["arms"] if name != arm)]
+    text = refusal(write(data))
+    assert f"no arm {arm!r}" in text
+    assert "study.yaml: arms" in text
+    data["arms"][arm] = arm
+    assert load_study(write(data)).config.verdict.contrast[0] == f"my-{arm}"
 
 
 def test_faults_of_the_run_file_name_the_run_file(write: Any) -> None:
@@ -203,11 +211,18 @@ def test_faults_of_the_run_file_name_the_run_file(write: Any) -> None:
     run_path = path.parent.parent / "runs" / "tiny.yaml"
     run = yaml.safe_load(run_path.read_text())
     fewer = {**run["corpus"], "windows": run["corpus"]["windows"] - 1}
+    heads = {**run["pretraining"], "model": {**run["pretraining"]["model"], "heads": 5}}
+    later = [{**run["step_map"][0], "first_step": 1}]
     for change, says in (
         ({"sequence_lenght": 64}, "'sequence_length'"),
         ({"pretraining": None}, "either corpus and pretraining, or data"),
         ({"data": "x"}, "either corpus and pretraining, or data"),
         ({"token_bytes": 3}, "use 1, 2 or 4"),
+        ({"max_sequence_length": 128}, "max_sequence_length: the planted corpus is made for one"),
+        ({"tokenizer": {**run["tokenizer"], "eos_id": 2}}, "tokenizer: the planted corpus has ids"),
+        ({"tokenizer": {**run["tokenizer"], "vocab_size": 126}}, "tokenizer.vocab_size: the plant"),
+        ({"step_map": later}, "step_map: the planted corpus is made for one batch size, from"),
+        ({"pretraining": heads}, "hidden_size 64 is not 5 heads of an even size"),
         ({"corpus": fewer}, f"pretraining has {run['pretraining']['steps']} steps, but the corpus"),
     ):
         changed = {key: value for key, value in {**run, **change}.items() if value is not None}

@@ -194,6 +194,10 @@ def test_the_commands_of_a_study_in_order(call: Any, folder: Path) -> None:
     assert summary == found
     assert (folder / "out" / "report.html").read_text().startswith("<!doctype html>")
 
+    again = call("run")
+    assert again == found
+    assert json.loads((folder / "out" / "summary.json").read_text()) == summary
+
     found = call("status")
     assert found["done"] == found["of"] == len(found["steps"])
     assert call("report")["verdict"] == summary["verdict"]

@@ -20,6 +20,7 @@ from windows.planted import (
     TRUTH,
     VARIED,
     PlantedSection,
+    check_run,
     file_sizes,
     plant_rows,
     window_shares,
@@ -318,6 +319,9 @@ def test_a_run_it_cannot_be_laid_out_for_is_refused(
         with pytest.raises(ConfigError, match=says) as caught:
             write(section_of(), run_of(**changes), tmp_path / "corpus", seed=SEED)
         assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match=says):
+        check_run(run_of(**changes))
+    check_run(run_of())
     assert not (tmp_path / "corpus").exists()
 
 
