@@ -120,7 +120,7 @@ class Chain:
         """Judge whether the labels transfer to shuffled replays."""
         labels, replay = self.labels(), self.replay()
         parameters = {"task": self.config.labels.task, "threshold": self.config.transfer.threshold}
-        recipe = Recipe("transfer", self.config.labels.rule, 1, parameters, (labels, replay))
+        recipe = Recipe("transfer", self.config.labels.rule, 2, parameters, (labels, replay))
         return self.made.artefact(
             "transfer",
             recipe,
@@ -187,7 +187,7 @@ class Chain:
         """Judge whether the arms were controlled."""
         scores, transfer, arms = self.arm_scores(), self.transfer(), self.arms()
         parameters = {"verdict": self.config.verdict, "task": self.config.labels.task}
-        recipe = Recipe("verdict", "arms", 1, parameters, (scores, transfer, *arms))
+        recipe = Recipe("verdict", "arms", 2, parameters, (scores, transfer, *arms))
         return self.made.artefact(
             "verdict",
             recipe,

@@ -26,9 +26,9 @@ from windows.run import Window
 from windows.store import Artefact
 
 _RULES = {
-    "innovation": "the change of the soft score over the window, less what the level before it "
-    "explains (residual of a straight line over the windows)",
-    "delta": "the change of the soft score over the window",
+    "innovation": "A window is labelled by the change of the soft score over it, less what the "
+    "level before it explains (residual of a straight line over the windows)",
+    "delta": "A window is labelled by the change of the soft score over it",
 }
 
 
@@ -207,6 +207,9 @@ def _transfer(found: Findings, labels: pl.DataFrame) -> shown.Transfer:
         windows=verdict.windows,
         shuffles=verdict.shuffles,
         reliability=verdict.reliability,
+        lower_bound=verdict.lower_bound,
+        mean_effect=verdict.mean_effect,
+        sign_agreement=verdict.sign_agreement,
         sentence=verdict.sentence,
         points=tuple(points),
         threshold=config.transfer.threshold,
@@ -275,7 +278,7 @@ def _mixtures(exports: Mapping[tuple[str, int], Artefact]) -> shown.Mixtures:
                 decontaminated_documents=rule["rejected_documents"],
                 decontaminated_instances=rule["rejected_instances"],
                 balance=(
-                    ("mean documents", balance["mean_documents"]),
+                    ("documents per instance", balance["mean_documents"]),
                     ("mean document length", balance["mean_document_length"]),
                     *((f"share of {k}", v) for k, v in sorted(balance["source_shares"].items())),
                 ),

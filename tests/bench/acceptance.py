@@ -117,7 +117,7 @@ def facts(run: dict) -> dict[str, float]:
         "autocorrelation": truth["autocorrelation"],
         "excess": truth["rho_previous"] - truth["rho"] * truth["autocorrelation"],
         "rho replay": transfer["rho"],
-        "lower bound": transfer["lo"],
+        "lower bound": transfer["lower_bound"],
         "gen": level["control-generalization"],
         "unc": level["uncontrolled"],
         "plc": level["placebo"],
