@@ -95,7 +95,8 @@ def transfer(call: Call) -> Answer:
     found = json.loads((made.path / TRANSFER).read_text(encoding="utf-8"))
     names = ["verdict", "rho", "lower_bound", "lo", "hi", "p", "mean_effect", "sign_agreement"]
     names += ["windows", "shuffles", "reliability"]
-    shown = table("do the labels transfer", names, [[found[name] for name in names]])
+    rows = [(name, found[name]) for name in names]
+    shown = table("do the labels transfer", ["quantity", "value"], rows)
     no = "" if found["verdict"] == "transferable" else f"do the labels transfer: {found['verdict']}"
     return Answer({**_made(made), **found}, (shown, found["sentence"], _where(made)), no)
 
