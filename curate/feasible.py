@@ -50,9 +50,9 @@ def check_feasible(study: Study, needs: Collection[str]) -> None:
     if "transfer" in needs or "arms" in needs:
         _check_learning_rate(study)
     if "arms" in needs:
+        _check_heldout(study)
         _check_budgets(study)
         _check_checkpoints(study)
-        _check_heldout(study)
     if "verdict" in needs:
         _check_control(study)
 
