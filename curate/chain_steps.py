@@ -17,6 +17,7 @@ from curate.study import StudyConfig
 from scoring.labels import label_windows
 from scoring.series import pooled, seed_series
 from scoring.settings import LabelsSection
+from scoring.suite.registry import CONTROL
 from scoring.suite.schema import SPLITS, Split
 from scoring.sweep import SweepRequest, read_items
 from scoring.transfer import TransferVerdict, transfer_verdict
@@ -33,7 +34,6 @@ LABELS, SERIES = "labels.parquet", "series.parquet"
 TRANSFER, EFFECTS = "transfer.json", "effects.parquet"
 PROMPTS = "prompts.json"
 VERDICT, RUNS, CURVES = "verdict.json", "runs.parquet", "curves.parquet"
-CONTROL = "normal_control"
 
 
 def write_labels(

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from curate.chain_steps import CONTROL, CURVES, EFFECTS, LABELS, SERIES, VERDICT, read_transfer
+from curate.chain_steps import CURVES, EFFECTS, LABELS, SERIES, VERDICT, read_transfer
 from curate.export import read_mixture
 from curate.report import data as shown
 from curate.report.html import render
@@ -19,6 +19,7 @@ from curate.sources import Sources
 from curate.study import StudyConfig
 from curate.truth import COMPOSITION, check_truth
 from scoring.labels import RULE_VERSION
+from scoring.suite.registry import CONTROL
 from trainers.arms import heldout_loss_of
 from trainers.loop import read_log
 from windows.files import write_atomic
