@@ -26,7 +26,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        Whatever writing, syncing or renaming raised, a full disk above all.
+        Whatever writing, syncing or renaming raised, a full disk above all; where the error names
+        no file, `path` is put in.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}")
@@ -34,8 +35,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield part
         sync_tree(part)
         part.replace(path)
-    except BaseException:
+    except BaseException as error:
         remove(part)
+        if isinstance(error, OSError) and error.filename is None:
+            # A failed write does not say of what, and a user has to know which disk is full.
+            error.filename = str(path)
         raise
     sync(path.parent)
 

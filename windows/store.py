@@ -368,7 +368,7 @@ def _read_record(path: Path) -> dict[str, Any]:
             do="give the folder of a finished artefact, or run the command that makes it",
         ) from error
     except (OSError, ValueError) as error:
-        raise StoreError("the record cannot be read", where=str(path / RECORD)) from error
+        raise _unreadable(path / RECORD, error) from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise StoreError(
             "the record has a schema this version does not read",
@@ -382,5 +382,14 @@ def _read_sums(path: Path) -> dict[str, str]:
     try:
         lines = (path / SUMS).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise StoreError("the checksums cannot be read", where=str(path / SUMS)) from error
+        raise _unreadable(path / SUMS, error) from error
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
+def _unreadable(path: Path, error: Exception) -> StoreError:
+    return StoreError(
+        "this file of an artefact cannot be read",
+        where=str(path),
+        got=error.strerror or "" if isinstance(error, OSError) else str(error),
+        do="make it readable, or delete its folder and run the same command again",
+    )

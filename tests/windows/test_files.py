@@ -1,6 +1,7 @@
 """Atomic files: whole or absent, and every failure comes out."""
 
 import errno
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,15 @@ def test_an_error_leaves_the_old_file_and_comes_out_unchanged(
         raise error
     assert raised.value is error
     assert target.read_bytes() == b"old" and names(tmp_path) == ["a"]
+
+
+def test_a_failed_write_names_its_file(tmp_path: Path) -> None:
+    """Python's own writes do not, and a worker's errors come home pickled."""
+    for given, named in (((), str(tmp_path / "file")), (("elsewhere",), "elsewhere")):
+        with pytest.raises(OSError) as caught, atomic_path(tmp_path / "file") as part:
+            part.write_text("half")
+            raise OSError(errno.ENOSPC, "No space left on device", *given)
+        assert pickle.loads(pickle.dumps(caught.value)).filename == named
 
 
 def test_the_sibling_says_that_it_is_temporary(tmp_path: Path) -> None:
