@@ -194,9 +194,9 @@ class Chain:
             lambda part: steps.write_verdict(scores.path, transfer.path, arms, self.config, part),
         )
 
-    def report(self) -> Artefact:
-        """Write the report of the whole study."""
-        found = self.findings()
+    def report(self, found: "Findings | None" = None) -> Artefact:
+        """Write the report of what was found; by default of the whole study."""
+        found = found or self.findings()
         resolved = self.study.resolved()["study"]
         resolved.pop("workers")
         recipe = Recipe("report", self.config.name, 1, {"study": resolved}, tuple(found.artefacts))
@@ -208,29 +208,43 @@ class Chain:
 
         return self.made.artefact("report", recipe, make)
 
-    def findings(self) -> "Findings":
-        """Return all that a report shows, made where it is missing."""
+    def findings(self, *, so_far: bool = False) -> "Findings":
+        """Return all that a report shows, made where it is missing.
+
+        Parameters
+        ----------
+        so_far
+            Make the labels only; transfer check and verdict come in where they are made already.
+        """
         from curate.gather import Findings
 
-        verdict, truth = self.verdict(), self.sources.truth()
+        judged = not so_far or bool(self._looking().verdict().id)
+        checked = judged or bool(self._looking().transfer().id)
+        labels, truth = self.labels(), self.sources.truth()
+        transfer = self.transfer() if checked else None
+        verdict = self.verdict() if judged else None
         pairs = [(name, number) for name in self.config.mixtures for number in self._seeds(None)]
+        exports = self._exports(pairs) if judged else []
         return Findings(
             config=self.config,
             sources=self.sources,
-            labels=self.labels().path,
-            transfer=self.transfer().path,
-            verdict=verdict.path,
-            exports=dict(zip(pairs, self._exports(pairs), strict=True)),
+            labels=labels.path,
+            transfer=transfer.path if transfer else None,
+            verdict=verdict.path if verdict else None,
+            exports=dict(zip(pairs if judged else [], exports, strict=True)),
             truth=truth,
             artefacts=[each for each in self.made.artefacts() if each.kind != "report"],
         )
 
     def plan(self) -> list[Step]:
         """List the study's artefacts, those made and those to make, and make none."""
-        looking = Chain(self.study, self.out, reporter=Reporter(quiet=True), look_only=True)
+        looking = self._looking()
         for name in ORDER:
             getattr(looking, name)()
         return list(looking.made.steps())
+
+    def _looking(self) -> "Chain":
+        return Chain(self.study, self.out, reporter=Reporter(quiet=True), look_only=True)
 
     def request(self, split: Split) -> SweepRequest:
         """Return what checkpoints are asked in a split."""

@@ -144,12 +144,12 @@ def verify(call: Call) -> Answer:
     return verify(call)
 
 
-@study_command(app, STEPS, needs=EVERYTHING)
+@study_command(app, STEPS, needs=UP_TO_LABELS)
 def report(call: Call) -> Answer:
-    """Write the window attribution report: report.html and summary.json."""
+    """Write the window attribution report of what is done, the labels at least."""
     from curate.study_commands import run_all
 
-    return run_all(call)
+    return run_all(call, so_far=True)
 
 
 @study_command(app, ASK, needs=("corpus",))

@@ -35,14 +35,14 @@ _RULES = {
 
 @dataclass(frozen=True)
 class Findings:
-    """The artefacts of a finished study.
+    """The artefacts of a study, as far as it has come.
 
     Attributes
     ----------
     labels, transfer, verdict
-        Their folders.
+        Their folders; None for a step that has not been taken.
     exports
-        Every mixture's artefact, by mixture and arm seed.
+        Every mixture's artefact, by mixture and arm seed; those that the verdict rests on.
     truth
         What was planted; None for a run that was given.
     artefacts
@@ -52,8 +52,8 @@ class Findings:
     config: StudyConfig
     sources: Sources
     labels: Path
-    transfer: Path
-    verdict: Path
+    transfer: Path | None
+    verdict: Path | None
     exports: Mapping[tuple[str, int], Artefact]
     truth: Artefact | None
     artefacts: Sequence[Artefact]
@@ -84,10 +84,10 @@ def gather(found: Findings) -> shown.ReportData:
             version=RULE_VERSION,
         ),
         loss=_loss(sources, windows),
-        transfer=_transfer(found, labels),
-        arms=_arms(found),
-        verdict=_verdict(found.verdict, config.verdict.alpha),
-        mixtures=_mixtures(found.exports),
+        transfer=_transfer(found, found.transfer, labels) if found.transfer else None,
+        arms=_arms(found, found.verdict) if found.verdict else None,
+        verdict=_verdict(found.verdict, config.verdict.alpha) if found.verdict else None,
+        mixtures=_mixtures(found.exports) if found.exports else None,
         truth=_truth(found.truth, labels, windows, config.labels.task),
         provenance=tuple(
             shown.Provenance(
@@ -180,10 +180,10 @@ def _loss(sources: Sources, windows: Sequence[Window]) -> shown.Loss | None:
     )
 
 
-def _transfer(found: Findings, labels: pl.DataFrame) -> shown.Transfer:
+def _transfer(found: Findings, folder: Path, labels: pl.DataFrame) -> shown.Transfer:
     config = found.config
-    verdict = read_transfer(found.transfer)
-    effects = pl.read_parquet(found.transfer / EFFECTS)
+    verdict = read_transfer(folder)
+    effects = pl.read_parquet(folder / EFFECTS)
     names = dict(
         labels.filter(pl.col("task") == config.labels.task).select("window", "label").iter_rows()
     )
@@ -218,10 +218,10 @@ def _transfer(found: Findings, labels: pl.DataFrame) -> shown.Transfer:
     )
 
 
-def _arms(found: Findings) -> shown.Arms:
+def _arms(found: Findings, folder: Path) -> shown.Arms:
     config, sources = found.config, found.sources
-    curves = pl.read_parquet(found.verdict / CURVES)
-    judged = _read(found.verdict / VERDICT)
+    curves = pl.read_parquet(folder / CURVES)
+    judged = _read(folder / VERDICT)
     base = curves.filter(pl.col("arm") == "base").row(0, named=True)
     of_arms = curves.filter(pl.col("arm") != "base")
     first = base["step"]

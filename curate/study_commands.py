@@ -22,16 +22,18 @@ STABILIZED = ("controlled", "stabilized-only")
 """Verdicts by which `modehop verify` says yes."""
 
 
-def run_all(call: Call) -> Answer:
+def run_all(call: Call, *, so_far: bool = False) -> Answer:
     """Make everything, and leave `report.html` and `summary.json` in the study's folder.
+
+    With `so_far` only the labels are made, and the report shows what else there is.
 
     `wall_seconds` of the summary is the time of the command that last made something: one that
     found everything made leaves it as it was.
     """
     started = time.monotonic()
     with call.making() as chain:
-        made = chain.report()
-        findings = chain.findings()
+        findings = chain.findings(so_far=so_far)
+        made = chain.report(findings)
         summary = json.loads((made.path / "report.json").read_text(encoding="utf-8"))
         wall = round(time.monotonic() - started, 3)
         earlier = None if chain.made.made_any else _earlier_wall_seconds(call.out / SUMMARY)

@@ -144,12 +144,7 @@ def transfer_verdict(
         verdict = "underpowered"
     judgement = _judgement(verdict, threshold, needed, bounds.hi) if defined else _NOTHING_TO_RANK
     agreement = _sign_agreement(strength, mean)
-    said = [
-        judgement,
-        _facts(rho, bounds, confidence, f"{windows} windows, {_orders(shuffles)}"),
-        f"The mean effect is {mean.mean():+.3f}; less it, the effects of {agreement:.0%} of the "
-        "windows have the sign of their label's strength.",
-    ]
+    facts = _facts(rho, bounds, confidence, f"{windows} windows, {_orders(shuffles)}")
     return TransferVerdict(
         verdict=verdict,
         rho=rho,
@@ -162,7 +157,8 @@ def transfer_verdict(
         windows=windows,
         shuffles=shuffles,
         reliability=_reliability(effects),
-        sentence=" ".join(said),
+        sentence=f"{judgement} {facts} The mean effect is {mean.mean():+.3f}; less it, the effects "
+        f"of {agreement:.0%} of the windows have the sign of their label's strength.",
     )
 
 

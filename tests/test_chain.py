@@ -126,6 +126,20 @@ def test_one_arm_makes_just_what_it_needs(small, whole: Path, tmp_path: Path) ->
     assert (told["arm"], told["seed"], told["steps"]) == ("placebo", 1, 8)
 
 
+def test_report_needs_labels_alone(small, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ended = small.end("report", small.path, "--out", out, "--quiet", "--json")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    summary = json.loads(ended.stdout)
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {
+        *("corpus", "run", "scores", "labels", "truth", "report")
+    }
+    assert summary["labels"] and summary["transfer_check"] is summary["verdict"] is None
+    assert small.end("transfer", small.path, "--out", out, "--quiet").returncode in (0, 1)
+    again = small.end("report", small.path, "--out", out, "--quiet", "--json")
+    assert json.loads(again.stdout)["transfer_check"]["windows"] == 8
+
+
 def test_dry_run_makes_nothing(small, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     more = {"train": ["--arm", "placebo", "--seed", "0"], "export": ["--mixture", "placebo"]}
