@@ -22,6 +22,7 @@ demo: .venv-demo/.installed
 	.venv-demo/bin/modehop demo --out $(OUT) --seed $(SEED)
 
 test: check
+	tests/debian.sh
 	.venv-test/bin/pytest
 
 check: .venv-test/.installed
