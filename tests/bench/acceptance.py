@@ -187,7 +187,11 @@ def judgement(study: str, runs: list[dict]) -> str:
             "above uncontrolled above pattern in every seed",
             all(one["gen"] > one["unc"] > one["pat"] for one in every),
         ),
-        ("fewer switches in both controlled arms, in every seed", all(quiet)),
+        (
+            "fewer switches per run in both controlled arms, mean over seeds",
+            max(mean["switches gen"], mean["switches pat"]) < mean["switches unc"],
+        ),
+        ("the same in every seed", all(quiet)),
     ]
     return checklist([*speed, *own, *control])
 
