@@ -4,7 +4,8 @@
 
 Every seed is shown and none is chosen. A study that was measured is not run again: wall time, peak
 memory, commit and day are kept in its folder's `measured.json`. One that was cut short starts from
-an empty folder, so that what is timed is always the whole.
+an empty folder, so that what is timed is always the whole. `--untimed` is for runs beside other work:
+their wall time is not kept.
 """
 
 import argparse
@@ -35,17 +36,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--studies", nargs="+", default=["demo", "demo-iid"])
+    parser.add_argument("--untimed", action="store_true")
     options = parser.parse_args()
     parts, every = [], []
     for study in options.studies:
-        runs = [measured(study, seed, options.out / f"{study}-{seed}") for seed in options.seeds]
+        runs = [measured(study, seed, options) for seed in options.seeds]
         parts += [f"### `configs/studies/{study}.yaml`\n", table(runs), judgement(study, runs)]
         every += runs
     replace("\n".join([preamble(every), *parts]))
 
 
-def measured(study: str, seed: int, out: Path) -> dict:
+def measured(study: str, seed: int, options: argparse.Namespace) -> dict:
     """Run one study with one seed, or take what an earlier call measured."""
+    out = options.out / f"{study}-{seed}"
     kept = out / "measured.json"
     if not kept.exists():
         shutil.rmtree(out, ignore_errors=True)
@@ -59,7 +62,8 @@ def measured(study: str, seed: int, out: Path) -> dict:
         if process.returncode:
             raise SystemExit(f"{study} seed {seed} ended with {process.returncode}")
         day = datetime.now(UTC).date().isoformat()
-        kept.write_text(json.dumps({"wall": wall, "peak": peak, "commit": commit(), "day": day}))
+        timed = None if options.untimed else wall
+        kept.write_text(json.dumps({"wall": timed, "peak": peak, "commit": commit(), "day": day}))
         print(f"{study} seed {seed}: {wall:.0f} s, {peak / 2**30:.2f} GB", flush=True)
     summary = json.loads((out / "summary.json").read_text())
     return {"seed": seed, **json.loads(kept.read_text()), "summary": summary}
@@ -103,7 +107,7 @@ def children(root: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def facts(run: dict) -> dict[str, float]:
+def facts(run: dict) -> dict[str, float | None]:
     """Return the numbers of one run that the acceptance speaks of."""
     summary = run["summary"]
     arms, transfer, truth = summary["arms"], summary["transfer_check"], summary["truth"]
@@ -139,7 +143,8 @@ def table(runs: list[dict]) -> str:
     for name in columns[0]:
         values = [column[name] for column in columns]
         digits = 0 if name == "wall s" else 2
-        rows.append([name, *(f"{v:.{digits}f}" for v in values), interval(values, digits)])
+        shown = ["-" if v is None else f"{v:.{digits}f}" for v in values]
+        rows.append([name, *shown, interval([v for v in values if v is not None], digits)])
     for name, key in (("transfer check", "transfer_check"), ("verdict", "verdict")):
         field = "verdict" if key == "transfer_check" else "name"
         rows.append([name, *(run["summary"][key][field] for run in runs), ""])
@@ -158,11 +163,14 @@ def interval(values: list[float], digits: int) -> str:
 def judgement(study: str, runs: list[dict]) -> str:
     """Say, criterion by criterion, whether the acceptance was reached."""
     every = [facts(run) for run in runs]
-    mean = {name: statistics.fmean(one[name] for one in every) for name in every[0]}
+    mean = {
+        name: statistics.fmean(one[name] for one in every) for name in every[0] if name != "wall s"
+    }
+    timed = [one["wall s"] for one in every if one["wall s"] is not None]
     names = [run["summary"]["verdict"]["name"] for run in runs]
     transfers = [run["summary"]["transfer_check"]["verdict"] for run in runs]
     speed = [
-        ("every run within 300 s", all(one["wall s"] <= 300 for one in every)),
+        (f"within 300 s ({len(timed)} of {len(every)} runs timed)", max(timed, default=0) <= 300),
         ("every run within 3 GB", all(one["peak GB"] <= 3 for one in every)),
     ]
     control = [
