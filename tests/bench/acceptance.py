@@ -4,8 +4,8 @@
 
 Every seed is shown and none is chosen. A study that was measured is not run again: wall time, peak
 memory, commit and day are kept in its folder's `measured.json`. One that was cut short starts from
-an empty folder, so that what is timed is always the whole. `--untimed` is for runs beside other work:
-their wall time is not kept.
+an empty folder, so that what is timed is always the whole. `--untimed` is for runs beside other
+work: their wall time is not kept.
 """
 
 import argparse
@@ -153,6 +153,8 @@ def table(runs: list[dict]) -> str:
 
 def interval(values: list[float], digits: int) -> str:
     """Return the mean with its 95 % t interval."""
+    if not values:
+        return "-"
     mean = statistics.fmean(values)
     if len(values) < 2:
         return f"{mean:.{digits}f}"
