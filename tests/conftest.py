@@ -6,8 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from windows.store import RECORD, SUMS, Store, verify
+
+# Examples take as long as the machine is busy; in CI a run must not depend on luck.
+settings.register_profile("modehop", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("modehop")
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = "import sys; from curate.cli import main; sys.exit(main())"

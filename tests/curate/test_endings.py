@@ -15,7 +15,7 @@ def failing(error: BaseException) -> Callable[[list[str]], int]:
     """A program of one command that raises."""
     program = typer.Typer(add_completion=False)
 
-    def fail() -> Answer:
+    def fail(*, quiet: bool) -> Answer:
         raise error
 
     plain_command(program, "Test")(fail)

@@ -180,7 +180,9 @@ def test_exact_on_any_trie_and_budget(seed: int, budget: int) -> None:
     model, tokenizer = _SLIDING
     prompts, answers = draw(seed, prompts=5)
     got = flat(PrefixScorer(model, tokenizer, token_budget=budget).score(prompts, answers))
-    assert np.abs(got - oracle(model, tokenizer, prompts, answers)).max() <= TOLERANCE
+    expected = oracle(model, tokenizer, prompts, answers)
+    # Among random models some give -30 nats, where float32 itself is coarser.
+    assert (np.abs(got - expected) <= TOLERANCE + 1e-5 * np.abs(expected)).all()
 
 
 _SLIDING = (olmo3(), word_tokenizer())
