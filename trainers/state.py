@@ -104,11 +104,21 @@ def save_state(state: TrainingState, folder: Path, *, tokenizer: Path) -> None:
     with atomic_path(folder) as aside:
         aside.mkdir()
         state.model.save_pretrained(aside)
-        for name in _TOKENIZER_FILES:
-            if (tokenizer / name).is_file():
-                shutil.copyfile(tokenizer / name, aside / name)
+        for name in _tokenizer_files(tokenizer):
+            shutil.copyfile(tokenizer / name, aside / name)
         save_file(_moments(state), aside / OPTIMIZER)
         (aside / TRAINER).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _tokenizer_files(folder: Path) -> list[str]:
+    names = [name for name in _TOKENIZER_FILES if (folder / name).is_file()]
+    if not names:
+        raise DataError(
+            "no tokenizer to go with the checkpoint",
+            where=str(folder),
+            do="put the tokenizer's files, as transformers saves them, beside the base checkpoint",
+        )
+    return names
 
 
 def _moments(state: TrainingState) -> dict[str, torch.Tensor]:

@@ -200,7 +200,7 @@ def test_nothing_is_pickled(tiny: Any):
 
 
 def test_a_failed_save_leaves_nothing(tiny: Any, tmp_path: Path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(DataError):
         save_state(fresh(tiny), tmp_path / "c", tokenizer=tmp_path / "absent")
     assert list(tmp_path.iterdir()) == []
 
