@@ -90,7 +90,9 @@ class Killer:
             process = self.start()
             if reached(process, lambda: parts(self.out, step)):
                 time.sleep(self.rng.uniform(0, longest))
-            kill(process)
+                kill(process)
+            else:  # it ended before the step was seen, and is no process any more
+                assert process.communicate()[1] == ""
             assert self.small.faults(self.out) == []
             if parts(self.out, step):
                 return
