@@ -22,7 +22,7 @@ from scoring.suite.schema import Split
 from scoring.sweep import SweepRequest, sweep
 from trainers.plan import TrainingPlan, check_arms
 from trainers.schedule import schedule
-from windows.checkpoint import Checkpoint, catalog
+from windows.checkpoints.folder import Checkpoint, catalog
 from windows.errors import ConfigError
 from windows.progress import Reporter
 from windows.store import Artefact, Recipe

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from curate.study import Study
-from windows.checkpoint import OPTIMIZER, TRAINER, catalog, check_safetensors, validate
+from windows.checkpoints.folder import OPTIMIZER, TRAINER, catalog, check_safetensors, validate
 from windows.errors import DataError
 from windows.manifest import data_files, read_manifest
 from windows.order import DataOrder

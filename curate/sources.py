@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from curate.given import given_files
 from curate.made import Made
 from curate.study import Study
-from windows.checkpoint import Checkpoint, catalog
+from windows.checkpoints.folder import Checkpoint, catalog
 from windows.errors import ConfigError
 from windows.files import write_atomic
 from windows.identity import hash_file

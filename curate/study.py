@@ -24,7 +24,7 @@ from trainers.settings import (
     TransferSection,
     VerdictSection,
 )
-from windows.checkpoint import catalog
+from windows.checkpoints.folder import catalog
 from windows.errors import ConfigError
 from windows.planted import PlantedSection, check_run
 from windows.run import RunConfig

@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from windows.checkpoint import Checkpoint
+from windows.checkpoints.folder import Checkpoint
 from windows.errors import DataError
 from windows.files import atomic_path
 

@@ -18,7 +18,7 @@ from scoring.items import ITEMS, Where, items_path, read_items, read_table, writ
 from scoring.suite.registry import blocks as suite_blocks
 from scoring.suite.schema import Block, Split
 from scoring.trie import ScoringPlan, plan_scoring
-from windows.checkpoint import Checkpoint, validate
+from windows.checkpoints.folder import Checkpoint, validate
 from windows.errors import DataError
 from windows.identity import content_id
 from windows.progress import Reporter

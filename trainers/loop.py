@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from trainers.schedule import Schedule
 from trainers.settings import OptimizerSection
 from trainers.state import TrainingState, learning_rate, load_state, save_state
-from windows.checkpoint import catalog
+from windows.checkpoints.folder import catalog
 from windows.errors import ConfigError, DataError
 from windows.files import atomic_path
 

@@ -14,7 +14,7 @@ from transformers import Olmo3Config, Olmo3ForCausalLM
 
 from scoring.sweep import load_model
 from trainers.settings import ModelSection, OptimizerSection
-from windows.checkpoint import OPTIMIZER, TRAINER, check_safetensors
+from windows.checkpoints.folder import OPTIMIZER, TRAINER, check_safetensors
 from windows.errors import DataError
 from windows.files import atomic_path
 from windows.run import TokenizerFields

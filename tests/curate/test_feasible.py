@@ -13,7 +13,7 @@ from curate.cli import main
 from curate.feasible import check_feasible
 from curate.study import load_study, shipped
 from scoring.transfer import EXPECTED_RHO
-from windows.checkpoint import OPTIMIZER, TRAINER
+from windows.checkpoints.folder import OPTIMIZER, TRAINER
 from windows.errors import ModehopError
 
 TASKS = "suite.tasks=[successive_answer/addition, repetitive_answer/addition]"

@@ -18,7 +18,7 @@ from scoring import sweep as module
 from scoring.items import ITEMS, items_path, read_items
 from scoring.suite.registry import blocks, tasks
 from scoring.sweep import SweepRequest, Where, load_model, score_blocks, score_model, sweep
-from windows.checkpoint import Checkpoint, catalog
+from windows.checkpoints.folder import Checkpoint, catalog
 from windows.errors import ConfigError, DataError, ModehopError
 from windows.progress import Reporter
 from windows.workers import WorkerPool

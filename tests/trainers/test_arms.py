@@ -24,7 +24,7 @@ from trainers.arms import (
 )
 from trainers.loop import read_log
 from trainers.plan import PLAN, TrainingPlan, read_plan
-from windows.checkpoint import OPTIMIZER, TRAINER, catalog
+from windows.checkpoints.folder import OPTIMIZER, TRAINER, catalog
 from windows.errors import DataError
 
 TASK = "successive_answer/addition"

@@ -12,7 +12,7 @@ from olmo_core.data.data_loader import NumpyDataLoaderBase
 from trainers.loop import read_log
 from trainers.pretrain import pretrain, proved_batches
 from trainers.settings import PretrainingSection
-from windows.checkpoint import catalog
+from windows.checkpoints.folder import catalog
 from windows.errors import ConfigError
 
 

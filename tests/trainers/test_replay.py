@@ -15,7 +15,7 @@ from trainers.batches import shuffled_window
 from trainers.loop import take_step
 from trainers.replay import BASE, ReplayJob, replay, replay_name
 from trainers.state import load_state
-from windows.checkpoint import OPTIMIZER
+from windows.checkpoints.folder import OPTIMIZER
 from windows.errors import DataError
 
 REQUEST = SweepRequest(("successive_answer/addition", "normal_control/addition"), "verify", 2)

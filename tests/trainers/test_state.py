@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from trainers.loop import take_step
 from trainers.settings import OptimizerSection
 from trainers.state import TrainingState, load_state, new_state, save_state
-from windows.checkpoint import OPTIMIZER, TRAINER, WEIGHTS, validate
+from windows.checkpoints.folder import OPTIMIZER, TRAINER, WEIGHTS, validate
 from windows.errors import DataError
 
 OPTIMIZATION = OptimizerSection(clip=0.5)

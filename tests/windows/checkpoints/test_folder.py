@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from windows.checkpoint import Checkpoint, catalog, validate
+from windows.checkpoints.folder import Checkpoint, catalog, validate
 from windows.errors import DataError
 
 

@@ -1,0 +1,1 @@
+"""Checkpoints of a run: where they lie, which there are, and whether they are what they claim."""

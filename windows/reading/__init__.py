@@ -1,0 +1,1 @@
+"""Reading bytes of token files, on local disks and over the network."""
