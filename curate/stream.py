@@ -172,7 +172,7 @@ class Stream:
         None where all of them lie behind the file's last whole instance, which no run reads.
         """
         size = self.run.token_bytes
-        return [int(each) for each in self.order.overlapping(file, start * size, end * size)]
+        return [int(each) for each in self.order.layout.overlapping(file, start * size, end * size)]
 
     def _document(
         self, row: npt.NDArray[np.uint32], place: int, where: tuple[int, int, int]

@@ -18,7 +18,7 @@ from curate.cli import app, main
 from curate.study import shipped
 from windows.bounds import Bound, write_bounds
 from windows.manifest import Manifest, describe_shard, write_manifest
-from windows.order import permutation
+from windows.permutation import shuffled
 from windows.planted_documents import write_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -271,7 +271,7 @@ def ask(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
 
 def read_order() -> np.ndarray[Any, Any]:
     """Instances as the run read them, from the order's definition."""
-    return permutation(7, 1, 30).reshape(-1, BATCH)
+    return shuffled(30, 8).reshape(-1, BATCH)
 
 
 def test_windows_tells_exactly_what_was_read(
@@ -340,7 +340,7 @@ def test_the_unused_tail_is_said_plainly(given: Given, capsys: pytest.CaptureFix
     run["step_map"][0]["batch_tokens"] = 4 * LENGTH
     given.run.write_text(yaml.safe_dump(run))
     given.study.write_text(given.study.read_text().replace("every: 4", "every: 4\n  end_step: 4"))
-    tail = int(permutation(7, 1, 30)[-1])
+    tail = int(shuffled(30, 8)[-1])
     found = ask(capsys, "when", str(given.study), "--instance", str(tail))
     assert found["readings"][0]["batch"] == -1
     assert "unused tail" in found["readings"][0]["answer"]

@@ -7,9 +7,8 @@ tokens follows from file sizes, two sequence lengths, a seed and an epoch; no to
 ai2-olmo-core 3.0, which the tests run beside this module.
 """
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,6 +17,9 @@ import numpy.typing as npt
 
 from windows.batches import BatchSizes
 from windows.errors import ConfigError, DataError
+from windows.fingerprint import DATASET_CLASS, dataset_fingerprint
+from windows.layout import Layout
+from windows.permutation import Kept, Permutation
 
 if TYPE_CHECKING:
     from windows.run import TokenizerFields
@@ -25,41 +27,14 @@ if TYPE_CHECKING:
 TOKEN_DTYPES = {1: np.uint8, 2: np.uint16, 4: np.uint32}
 """Type of a token id by its bytes; on disk little-endian, without a header."""
 
-# Positions looked through at once by `batch_of`: 64 MiB of uint32, whatever the size of the run.
-_SCAN = 1 << 24
-
-
-def permutation(seed: int, epoch: int, n: int, chunk: int = 1) -> npt.NDArray[np.uint32]:
-    """Shuffle the instance ids of one epoch as OLMo-core's loader does.
-
-    Parameters
-    ----------
-    seed, epoch
-        The loader's seed and the 1-based epoch; their sum seeds numpy's PCG64.
-    n
-        Number of instances, a multiple of `chunk`, below 2**32 - 1.
-    chunk
-        Neighbouring instances that stay together (`max_sequence_length / sequence_length`).
-
-    Returns
-    -------
-    uint32[n]
-        The instance id read at each position of the epoch.
-    """
-    shuffled = np.arange(n // chunk, dtype=np.uint32)
-    np.random.Generator(np.random.PCG64(seed + epoch)).shuffle(shuffled)
-    if chunk == 1:
-        return shuffled
-    members = np.arange(chunk, dtype=np.uint32)
-    return (shuffled[:, None] * np.uint32(chunk) + members).reshape(-1)
-
 
 @dataclass(frozen=True)
 class DataOrder:
     """Which instances every batch of one epoch holds, and where their tokens lie.
 
-    Build one with `DataOrder.from_sizes`, which checks its arguments. The permutation is made at
-    its first use and kept.
+    Build one with `DataOrder.from_sizes`, or `DataOrder.sequential` for data that were shuffled
+    before they were written; both check their arguments. The permutation is made in memory at its
+    first use, unless `kept` says where it lies (see `windows.order_cache`).
 
     Attributes
     ----------
@@ -76,6 +51,10 @@ class DataOrder:
         The loader's seed and the 1-based epoch.
     batch_sizes
         How many instances each batch reads.
+    joined
+        The files are consecutive parts of one stream, cut anywhere, and read from front to back.
+    kept
+        Where the permutation is kept; None for one made in memory. It bears no identity.
     """
 
     file_bytes: tuple[int, ...]
@@ -85,6 +64,8 @@ class DataOrder:
     seed: int
     epoch: int
     batch_sizes: BatchSizes
+    joined: bool = False
+    kept: Kept | None = field(default=None, compare=False)
 
     @classmethod
     def from_sizes(
@@ -124,10 +105,8 @@ class DataOrder:
         ConfigError
             The lengths, batch sizes or epoch cannot be a run's.
         """
-        if not len(file_bytes):
-            raise DataError("the run has no token files", where="files", do="list at least one")
         _check_lengths(sequence_length, max_sequence_length, token_bytes, epoch)
-        order = cls(
+        return cls(
             tuple(int(size) for size in file_bytes),
             sequence_length,
             max_sequence_length,
@@ -135,16 +114,43 @@ class DataOrder:
             seed,
             epoch,
             BatchSizes.from_tokens(batch_tokens, sequence_length),
-        )
-        if order.num_instances >= np.iinfo(np.uint32).max:
-            raise DataError(
-                "more instances than 32-bit ids can number",
-                where="files",
-                got=str(order.num_instances),
-                do="check the file sizes and the sequence length",
-            )
-        order.batch_sizes.count(order.num_instances)
-        return order
+        )._checked_counts()
+
+    @classmethod
+    def sequential(
+        cls,
+        file_bytes: Sequence[int],
+        *,
+        sequence_length: int,
+        batch_tokens: int | Sequence[tuple[int, int]],
+        token_bytes: int = 4,
+    ) -> Self:
+        """Describe a run whose data were shuffled before they were written, as Pythia's were.
+
+        The files are the parts of one stream of instances, read from front to back; an instance
+        may begin in one part and end in the next.
+
+        Parameters
+        ----------
+        file_bytes, sequence_length, batch_tokens, token_bytes
+            As of `from_sizes`.
+
+        Raises
+        ------
+        DataError, ConfigError
+            As `from_sizes`.
+        """
+        _check_lengths(sequence_length, None, token_bytes, 1)
+        return cls(
+            tuple(int(size) for size in file_bytes),
+            sequence_length,
+            None,
+            token_bytes,
+            0,
+            1,
+            BatchSizes.from_tokens(batch_tokens, sequence_length),
+            joined=True,
+        )._checked_counts()
 
     @property
     def chunk(self) -> int:
@@ -154,7 +160,12 @@ class DataOrder:
     @property
     def num_instances(self) -> int:
         """Instances of the epoch, those of the unused tail included."""
-        return int(self._file_ends[-1])
+        return self.layout.num_instances
+
+    @property
+    def instance_bytes(self) -> int:
+        """Bytes of one instance."""
+        return self.sequence_length * self.token_bytes
 
     @cached_property
     def num_batches(self) -> int:
@@ -192,7 +203,13 @@ class DataOrder:
             The batches are not all in the run.
         """
         start, end = self.positions(first_batch, end_batch)
-        return self._permutation[start:end].copy()
+        if self.chunk == 1:
+            return self.permutation.slice(start, end)
+        first = start // self.chunk
+        chunks = self.permutation.slice(first, -(-end // self.chunk))
+        members = np.arange(self.chunk, dtype=np.uint32)
+        ids = (chunks[:, None] * np.uint32(self.chunk) + members).reshape(-1)
+        return ids[start - first * self.chunk : end - first * self.chunk]
 
     def locate(self, ids: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Find the tokens of instances.
@@ -207,22 +224,19 @@ class DataOrder:
         file_index : int64[n]
             Which file.
         byte_offset : int64[n]
-            Where in it the instance's ``sequence_length * token_bytes`` bytes start.
+            Where in it the instance's `instance_bytes` start.
 
         Raises
         ------
         ConfigError
             An id is not in ``[0, num_instances)``.
         """
-        wanted = self._checked(ids)
-        files = np.searchsorted(self._file_ends, wanted, side="right")
-        before = self._file_ends - self._file_instances
-        return files, (wanted - before[files]) * (self.sequence_length * self.token_bytes)
+        return self.layout.locate(self._checked(ids))
 
     def batch_of(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Tell which batch read each instance: the inverse of `instances`.
 
-        One pass over the permutation, however many ids.
+        Looked up where the inverse is kept, else one pass over the permutation, however many ids.
 
         Parameters
         ----------
@@ -240,42 +254,17 @@ class DataOrder:
             An id is not in ``[0, num_instances)``.
         """
         wanted = self._checked(ids)
-        known, back = np.unique(wanted, return_inverse=True)
-        batches = self.batch_sizes.batch_at(self._find(known))
-        return np.where(batches < self.num_batches, batches, -1)[back]
+        known, back = np.unique(wanted // self.chunk, return_inverse=True)
+        positions = self.permutation.find(known)[back] * self.chunk + wanted % self.chunk
+        batches = self.batch_sizes.batch_at(positions)
+        return np.where(batches < self.num_batches, batches, -1)
 
-    def overlapping(self, file: int, start_byte: int, end_byte: int) -> npt.NDArray[np.int64]:
-        """Return the instances that hold any of the bytes ``[start_byte, end_byte)`` of a file.
-
-        Returns
-        -------
-        int64[n]
-            Consecutive ids; none where all the bytes lie behind the file's last instance.
-
-        Raises
-        ------
-        ConfigError
-            There is no such file, or it has no such bytes.
-        """
-        if not 0 <= file < len(self.file_bytes):
-            raise ConfigError(
-                "no such file",
-                where="file",
-                got=str(file),
-                do=f"choose from [0, {len(self.file_bytes)})",
-            )
-        if not 0 <= start_byte < end_byte <= self.file_bytes[file]:
-            raise ConfigError(
-                f"no bytes of file {file}, which has {self.file_bytes[file]}",
-                where="bytes",
-                got=f"[{start_byte}, {end_byte})",
-            )
-        size = self.sequence_length * self.token_bytes
-        count, end = int(self._file_instances[file]), int(self._file_ends[file])
-        first, stop = start_byte // size, min(-(-end_byte // size), count)
-        return np.arange(first, max(first, stop), dtype=np.int64) + (end - count)
-
-    def fingerprint(self, names: Sequence[str], tokenizer: "TokenizerFields") -> str:
+    def fingerprint(
+        self,
+        names: Sequence[str],
+        tokenizer: "TokenizerFields",
+        dataset_class: str = DATASET_CLASS,
+    ) -> str:
         """Compute OLMo-core's fingerprint of the data set, to prove a reconstruction.
 
         Parameters
@@ -284,6 +273,8 @@ class DataOrder:
             The files' names, in order; folders before the last ``/`` do not count.
         tokenizer
             The fields of the run's tokenizer that the hash covers.
+        dataset_class
+            OLMo-core's class of the data set.
 
         Returns
         -------
@@ -311,38 +302,36 @@ class DataOrder:
             "max_target_sequence_length": self.max_sequence_length,
             "bos_token_id": tokenizer.bos_id,
         }
-        text = "class=NumpyFSLDataset" + "".join(f"{k}={v}," for k, v in fields.items())
-        for name, size in zip(names, self.file_bytes, strict=True):
-            text += f"path={name.rsplit('/', 1)[-1]},size={size},"
-        return hashlib.sha256(text.encode()).hexdigest()
+        files = zip(names, self.file_bytes, strict=True)
+        return dataset_fingerprint(dataset_class, fields, files)
 
     def __getstate__(self) -> dict[str, Any]:
         # What follows from the fields is made anew rather than sent to a worker process.
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
-    def _permutation(self) -> npt.NDArray[np.uint32]:
-        return permutation(self.seed, self.epoch, self.num_instances, self.chunk)
+    def permutation(self) -> Permutation:
+        """The order in which chunks of `chunk` neighbouring instances are read."""
+        seed = None if self.joined else self.seed + self.epoch
+        return Permutation(self.num_instances // self.chunk, seed, self.kept)
 
     @cached_property
-    def _file_instances(self) -> npt.NDArray[np.int64]:
-        span = self.chunk * self.sequence_length * self.token_bytes
-        return np.array(self.file_bytes, dtype=np.int64) // span * self.chunk
+    def layout(self) -> Layout:
+        """Where the instances lie in the files."""
+        return Layout(self.file_bytes, self.instance_bytes, self.chunk, self.joined)
 
-    @cached_property
-    def _file_ends(self) -> npt.NDArray[np.int64]:
-        return np.cumsum(self._file_instances)
-
-    def _find(self, known: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Positions of `known` (ascending, unique) in the permutation."""
-        sought = np.zeros(self.num_instances, dtype=np.bool_)
-        sought[known] = True
-        positions = np.empty(len(known), dtype=np.int64)
-        for start in range(0, self.num_instances, _SCAN):
-            part = self._permutation[start : start + _SCAN]
-            hits = np.flatnonzero(sought[part])
-            positions[np.searchsorted(known, part[hits])] = hits + start
-        return positions
+    def _checked_counts(self) -> Self:
+        if not self.file_bytes:
+            raise DataError("the run has no token files", where="files", do="list at least one")
+        if self.num_instances >= np.iinfo(np.uint32).max:
+            raise DataError(
+                "more instances than 32-bit ids can number",
+                where="files",
+                got=str(self.num_instances),
+                do="check the file sizes and the sequence length",
+            )
+        self.batch_sizes.count(self.num_instances)
+        return self
 
     def _checked(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
         wanted = np.asarray(ids, dtype=np.int64)

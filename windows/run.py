@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from windows.batches import BatchSizes
 from windows.errors import ConfigError
+from windows.fingerprint import DATASET_CLASS
 from windows.order import TOKEN_DTYPES, DataOrder
 
 Count = Annotated[int, Field(ge=0)]
@@ -47,11 +49,14 @@ class StepMapEntry(_Frozen):
         The 0-based batch that is read next at that step.
     batch_tokens
         Tokens of a batch from there on.
+    exact
+        Whether this is known, or only near the truth; then no window it covers can be proved.
     """
 
     first_step: Count
     first_batch: Count
     batch_tokens: Positive
+    exact: bool = True
 
 
 class TokenizerFields(_Frozen):
@@ -91,6 +96,14 @@ class RunConfig(_Frozen):
         where step and batch index part (skipped or repeated batches).
     tokenizer
         Its ids.
+    loader
+        How instances were chosen: ``olmo-core`` shuffles them by seed and epoch, ``preshuffled``
+        reads one stream from front to back, ``unknown`` is an order that cannot be rebuilt.
+    dataset_class
+        OLMo-core's class of the data set.
+    overlap
+        Tokens that an instance shares with the next or that are only predicted: an instance trains
+        on ``sequence_length - overlap``.
     files
         The token files in the run's order, where they are not described by a manifest in `data`.
     data
@@ -108,6 +121,9 @@ class RunConfig(_Frozen):
     epoch: Positive = 1
     step_map: Annotated[tuple[StepMapEntry, ...], Field(min_length=1)]
     tokenizer: TokenizerFields
+    loader: Literal["olmo-core", "preshuffled", "unknown"] = "olmo-core"
+    dataset_class: str = DATASET_CLASS
+    overlap: Count = 0
     files: tuple[DataFile, ...] = ()
     data: str | None = None
     checkpoints: str | None = None
@@ -193,16 +209,48 @@ class RunConfig(_Frozen):
         ConfigError, DataError
             As `DataOrder.from_sizes`.
         """
-        sizes = [(entry.first_batch, entry.batch_tokens) for entry in self.step_map]
-        changes = [sizes[0], *(b for a, b in pairwise(sizes) if a[1] != b[1])]
+        sizes = tuple(file.bytes for file in self.files) if file_bytes is None else file_bytes
+        if self.loader == "unknown":
+            raise ConfigError(
+                f"the order in which run {self.name} read its data cannot be rebuilt",
+                where="loader",
+                got=self.loader,
+                do="ask for its windows only: steps, batches and tokens",
+            )
+        if self.loader == "preshuffled":
+            return DataOrder.sequential(
+                sizes,
+                sequence_length=self.sequence_length,
+                batch_tokens=self._batch_tokens,
+                token_bytes=self.token_bytes,
+            )
         return DataOrder.from_sizes(
-            tuple(file.bytes for file in self.files) if file_bytes is None else file_bytes,
+            sizes,
             sequence_length=self.sequence_length,
-            batch_tokens=changes,
+            batch_tokens=self._batch_tokens,
             seed=self.seed,
             epoch=self.epoch,
             max_sequence_length=self.max_sequence_length,
             token_bytes=self.token_bytes,
+        )
+
+    @property
+    def batch_sizes(self) -> BatchSizes:
+        """How many instances each batch reads."""
+        return BatchSizes.from_tokens(self._batch_tokens, self.sequence_length)
+
+    @property
+    def _batch_tokens(self) -> list[tuple[int, int]]:
+        sizes = [(entry.first_batch, entry.batch_tokens) for entry in self.step_map]
+        return [sizes[0], *(b for a, b in pairwise(sizes) if a[1] != b[1])]
+
+    def exact_between(self, first_step: int, end_step: int) -> bool:
+        """Tell whether the batches of steps ``[first_step, end_step)`` are known exactly."""
+        ends = [entry.first_step for entry in self.step_map[1:]]
+        return all(
+            entry.exact
+            for entry, end in zip(self.step_map, [*ends, None], strict=True)
+            if entry.first_step < end_step and (end is None or end > first_step)
         )
 
     def _entry(self, step: int) -> StepMapEntry:
@@ -251,6 +299,17 @@ def window(run: RunConfig, order: DataOrder, first_step: int, end_step: int) -> 
         The range is empty, not within the run, or jumps over batches on its way.
     """
     _check_range(run, order, first_step, end_step)
+    return span(run, first_step, end_step)
+
+
+def span(run: RunConfig, first_step: int, end_step: int) -> Window:
+    """Describe a window by the step map alone, wherever the run's data end.
+
+    Raises
+    ------
+    ConfigError
+        The stage begins after `first_step`, or the map jumps over batches on its way.
+    """
     first = run.batch_of_step(first_step)
     end = run.batch_of_step(end_step - 1) + 1
     if end - first != end_step - first_step:
@@ -260,7 +319,7 @@ def window(run: RunConfig, order: DataOrder, first_step: int, end_step: int) -> 
             got=f"{first_step}:{end_step}",
             do="end one window and begin the next where the map jumps",
         )
-    start, stop = order.positions(first, end)
+    instances = run.batch_sizes.position(end) - run.batch_sizes.position(first)
     return Window(
         name=f"{run.stage}-{first_step}:{end_step}",
         stage=run.stage,
@@ -268,8 +327,28 @@ def window(run: RunConfig, order: DataOrder, first_step: int, end_step: int) -> 
         end_step=end_step,
         first_batch=first,
         end_batch=end,
-        tokens=(stop - start) * run.sequence_length,
+        tokens=instances * (run.sequence_length - run.overlap),
     )
+
+
+def jumps(run: RunConfig) -> tuple[int, ...]:
+    """Return the steps at which the batch read next is not the one after the last."""
+    return tuple(
+        b.first_step
+        for a, b in pairwise(run.step_map)
+        if b.first_batch - a.first_batch != b.first_step - a.first_step
+    )
+
+
+def cut_at_jumps(run: RunConfig, first_step: int, end_step: int, every: int) -> list[Window]:
+    """Cut steps ``[first_step, end_step)`` into windows of `every` steps, and at every jump.
+
+    So the windows tile the steps exactly, whatever the step map does. A window that ends at a jump
+    has no checkpoint there.
+    """
+    grid = range(first_step, end_step, every)
+    edges = sorted({*grid, end_step, *(s for s in jumps(run) if first_step < s < end_step)})
+    return [span(run, a, b) for a, b in pairwise(edges)]
 
 
 def tile(

@@ -29,3 +29,42 @@ class WindowsSection(Section):
                 f"{self.every} steps"
             )
         return self
+
+
+class Remark(Section):
+    """What a reader must know of a part of a run: a seam, a restart, data that changed since.
+
+    It holds of steps `[first_step, end_step)`; of the whole run where neither is given.
+    """
+
+    says: str = Field(min_length=1)
+    first_step: int = Field(default=0, ge=0)
+    end_step: int | None = Field(default=None, gt=0)
+
+    @property
+    def of_the_whole_run(self) -> bool:
+        """Whether it holds of every step."""
+        return self.first_step == 0 and self.end_step is None
+
+    def touches(self, first_step: int, end_step: int) -> bool:
+        """Tell whether it holds of any of the steps `[first_step, end_step)`."""
+        return self.first_step < end_step and (self.end_step is None or self.end_step > first_step)
+
+
+class ReleasedSection(Section):
+    """Where a run's checkpoints were released.
+
+    `hub` is a repository of the Hugging Face Hub whose revisions are the checkpoints, `csv` a list
+    in OLMo-core's form (path relative to the run file, or URL), `trainer_state` the address of a
+    checkpoint's ``train/rank0.pt`` with ``{step}`` in it.
+    """
+
+    hub: str | None = None
+    csv: str | None = None
+    trainer_state: str | None = None
+
+    @model_validator(mode="after")
+    def _names_the_step(self) -> "ReleasedSection":
+        if self.trainer_state is not None and "{step}" not in self.trainer_state:
+            raise ValueError("trainer_state must have {step} where the step belongs")
+        return self

@@ -1,29 +1,14 @@
-import hashlib
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from windows.errors import ConfigError, DataError
-from windows.order import DataOrder, permutation
+from windows.order import DataOrder
 from windows.run import TokenizerFields
-
-
-def test_numpy_still_shuffles_as_it_did():
-    ids = permutation(34521, 1, 20_000_000)
-    assert ids.dtype == np.uint32
-    assert ids[:4].tolist() == [17426839, 10574776, 14473611, 16021402]
-    assert hashlib.sha256(ids.tobytes()).hexdigest().startswith("a4f450cfc8ae774a")
-
-
-def test_permutation_keeps_chunks_together():
-    ids = permutation(3, 1, 12, chunk=4).reshape(3, 4)
-    assert ids.dtype == np.uint32
-    assert sorted(ids[:, 0].tolist()) == [0, 4, 8]
-    assert (np.diff(ids.astype(int), axis=1) == 1).all()
 
 
 @st.composite
@@ -95,27 +80,6 @@ def test_locate_agrees_with_counting(order: DataOrder):
     assert list(zip(files.tolist(), offsets.tolist(), strict=True)) == expected
 
 
-@given(orders(), st.data())
-def test_overlapping_inverts_locate(order: DataOrder, data: st.DataObject):
-    file = data.draw(st.integers(0, len(order.file_bytes) - 1))
-    size = order.file_bytes[file]
-    start = data.draw(st.integers(0, max(0, size - 1)))
-    end = data.draw(st.integers(start, size))
-    if start == end:
-        with pytest.raises(ConfigError, match="no bytes of file"):
-            order.overlapping(file, start, end)
-        return
-    files, offsets = order.locate(np.arange(order.num_instances))
-    held = offsets + order.sequence_length * order.token_bytes
-    expected = np.flatnonzero((files == file) & (offsets < end) & (held > start))
-    assert order.overlapping(file, start, end).tolist() == expected.tolist()
-
-
-def test_a_file_that_is_not_there_overlaps_nothing():
-    with pytest.raises(ConfigError, match=r"got 1; choose from \[0, 1\)"):
-        order_of_ten().overlapping(1, 0, 4)
-
-
 def test_a_worker_is_sent_no_permutation():
     order = order_of_ten()
     before = pickle.dumps(order)
@@ -124,19 +88,6 @@ def test_a_worker_is_sent_no_permutation():
     copy = pickle.loads(before)
     assert copy == order
     assert (copy.instances(0, 5) == ids).all()
-
-
-@settings(max_examples=20)
-@given(orders(), st.integers(1, 10))
-def test_positions_of_scan_blocks_do_not_matter(order: DataOrder, scan: int):
-    import windows.order as module
-
-    whole = order.batch_of(np.arange(order.num_instances))
-    kept, module._SCAN = module._SCAN, scan
-    try:
-        assert (order.batch_of(np.arange(order.num_instances)) == whole).all()
-    finally:
-        module._SCAN = kept
 
 
 def order_of_ten(**change: object) -> DataOrder:
