@@ -11,7 +11,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from curate.command import Answer, Call, Out, plain_command, say, study_command
+from curate.command import (
+    Answer,
+    Ask,
+    Call,
+    Out,
+    ask_command,
+    plain_command,
+    say,
+    study_command,
+)
 from curate.endings import REFUSED
 
 ALL, ASK, KEEP = "A study, from end to end", "What a run read", "Housekeeping"
@@ -152,31 +161,49 @@ def report(call: Call) -> Answer:
     return run_all(call, so_far=True)
 
 
-@study_command(app, ASK, needs=("corpus",))
-def windows(call: Call) -> Answer:
+@ask_command(app, ASK, needs=("corpus",))
+def windows(
+    ask: Ask,
+    steps: Annotated[
+        str | None, typer.Option("--steps", metavar="A:B", help="Only these steps.")
+    ] = None,
+    prove: Annotated[
+        bool, typer.Option("--prove", help="Fetch the trainer states that prove or disprove.")
+    ] = False,
+    pair: Annotated[
+        str | None,
+        typer.Option("--with", metavar="RUN", help="Find the windows that RUN consumed as well."),
+    ] = None,
+) -> Answer:
     """List the run's windows: steps, batches, tokens, instances, sources, proved or not."""
-    from curate.stream_commands import windows
+    from curate.window_commands import windows
 
-    return windows(call)
+    return windows(ask, steps, prove, pair)
 
 
-@study_command(app, ASK, needs=("corpus",))
+@ask_command(app, ASK, needs=("corpus",))
 def what(
-    call: Call,
+    ask: Ask,
     steps: Annotated[
         str, typer.Option("--steps", metavar="A:B", help="From checkpoint A to checkpoint B.")
     ],
     sample: Annotated[int, typer.Option("--sample", min=0, help="Show N of the documents.")] = 0,
+    stratify: Annotated[
+        bool, typer.Option("--stratify", help="Draw from every source, rare ones more often.")
+    ] = False,
+    max_remote_bytes: Annotated[
+        int, typer.Option("--max-remote-bytes", min=1, help="Refuse to fetch more than this.")
+    ] = 2**30,
 ) -> Answer:
     """Show what the batches between two steps held: sources exactly, documents sampled."""
     from curate.stream_commands import what
 
-    return what(call, steps, sample)
+    return what(ask, steps, sample, stratify, max_remote_bytes)
 
 
-@study_command(app, ASK, needs=("corpus",))
+@ask_command(app, ASK, needs=("corpus",))
 def when(
-    call: Call,
+    ask: Ask,
     instance: Annotated[int | None, typer.Option("--instance", help="Id of an instance.")] = None,
     file: Annotated[
         str | None, typer.Option("--file", help="A token file: its index or path.")
@@ -184,11 +211,37 @@ def when(
     document: Annotated[
         str | None, typer.Option("--document", help="A document of it: its id or place.")
     ] = None,
+    tokens: Annotated[
+        str | None, typer.Option("--tokens", metavar="A:B", help="Or tokens of it, by place.")
+    ] = None,
+    keep_inverse: Annotated[
+        bool, typer.Option("--keep-inverse", help="Keep on disk what makes later questions quick.")
+    ] = False,
 ) -> Answer:
     """Find the batch and step that consumed an instance or a document."""
     from curate.stream_commands import when
 
-    return when(call, instance, file, document)
+    return when(ask, instance, file, (document, tokens), keep_inverse)
+
+
+@ask_command(app, ASK, needs=())
+def checkpoints(
+    ask: Ask,
+    source: Annotated[
+        Literal["local", "hub", "csv"] | None,
+        typer.Option("--from", help="Where to look; by default where they are nearest."),
+    ] = None,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Compare their weights: are they what they claim?")
+    ] = False,
+    all_bytes: Annotated[
+        bool, typer.Option("--all-bytes", help="Compare local files in whole, not by samples.")
+    ] = False,
+) -> Answer:
+    """List the run's checkpoints, wherever they lie; audit what they are. Exits with 1 if not."""
+    from curate.checkpoint_commands import checkpoints
+
+    return checkpoints(ask, source, audit, all_bytes)
 
 
 @study_command(app, ASK, needs=(), optional=True)

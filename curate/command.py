@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from curate.chain import Chain
     from curate.study import Study
+    from curate.subject import Subject
+    from windows.progress import Reporter
 
 Command = Callable[..., "Answer"]
 
@@ -32,6 +34,12 @@ _PIPE_WIDTH = 160
 
 StudyFile = Annotated[
     str, typer.Argument(metavar="STUDY", help="A study file (YAML), or the name of a shipped one.")
+]
+StudyOrRunFile = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY", help="A study file or a run file (YAML), or the name of a shipped one."
+    ),
 ]
 MaybeStudyFile = Annotated[
     str | None, typer.Argument(metavar="STUDY", help="A study file (YAML).", show_default=False)
@@ -131,6 +139,35 @@ class Call:
         return Chain(self.study, self.out, reporter=Reporter(quiet=True), look_only=True)
 
 
+@dataclass(frozen=True)
+class Ask:
+    """One question about what a run read: about a study's run, or a run by itself.
+
+    Attributes
+    ----------
+    subject
+        The run, and the study if there is one.
+    out
+        The folder of the study's artefacts.
+    quiet
+        Whether to keep silent about progress.
+    call
+        The study's own frame; None for a run by itself.
+    """
+
+    subject: "Subject"
+    out: Path
+    quiet: bool = False
+    call: Call | None = None
+
+    @property
+    def reporter(self) -> "Reporter":
+        """Progress, on stderr."""
+        from windows.progress import Reporter
+
+        return Reporter(self.quiet)
+
+
 def study_command(
     app: typer.Typer,
     panel: str,
@@ -184,6 +221,37 @@ def study_command(
     return register
 
 
+def ask_command(
+    app: typer.Typer, panel: str, *, needs: Sequence[str]
+) -> Callable[[Command], Command]:
+    """Make a function a question about a study's run or a run by itself; it is given an `Ask`.
+
+    Parameters
+    ----------
+    panel, needs
+        As of `study_command`; a run by itself needs nothing made.
+    """
+
+    def register(function: Command) -> Command:
+        def work(options: dict[str, Any]) -> Answer:
+            name, settings = options.pop("study"), list(options.pop("settings"))
+            shared = {key: options.pop(key) for key in ("out", "quiet", "dry_run")}
+            ask = _ask(name, settings, shared["out"], shared["quiet"], needs)
+            if shared["dry_run"]:
+                from curate.dry_run import dry_run_of_question
+
+                return dry_run_of_question(ask, needs, options)
+            return function(ask, **options)
+
+        parameters = list(inspect.signature(function).parameters.values())[1:]
+        parameters.insert(0, _parameter("study", StudyOrRunFile, inspect.Parameter.empty))
+        parameters += [_parameter(key, *value) for key, value in _ON_STUDIES.items()]
+        _register(app, panel, function, parameters, work)
+        return function
+
+    return register
+
+
 def plain_command(app: typer.Typer, panel: str) -> Callable[[Command], Command]:
     """Make a function a command that needs no study and makes nothing; it is told to be quiet."""
 
@@ -200,14 +268,29 @@ def plain_command(app: typer.Typer, panel: str) -> Callable[[Command], Command]:
 def _call(
     name: str, settings: Sequence[str], out: Path | None, quiet: bool, needs: Sequence[str]
 ) -> Call:
-    from curate.feasible import check_feasible
-    from curate.given import check_given
     from curate.study import load_study
 
-    study = load_study(name, settings)
+    return _checked(load_study(name, settings), out, quiet, needs)
+
+
+def _checked(study: "Study", out: Path | None, quiet: bool, needs: Sequence[str]) -> Call:
+    from curate.feasible import check_feasible
+    from curate.given import check_given
+
     check_given(study)
     check_feasible(study, needs)
     return Call(study, out or Path("modehop-out") / study.config.name, quiet)
+
+
+def _ask(
+    name: str, settings: Sequence[str], out: Path | None, quiet: bool, needs: Sequence[str]
+) -> Ask:
+    from curate.subject import load_subject
+
+    subject = load_subject(name, settings)
+    folder = out or Path("modehop-out") / subject.name
+    call = _checked(subject.study, folder, quiet, needs) if subject.study else None
+    return Ask(subject, folder, quiet, call)
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:

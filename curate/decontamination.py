@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from curate.mixture import splitmix64
 from curate.settings import DecontaminationSection
 from windows.errors import DataError
+from windows.sampling import splitmix64
 
 NO_PROMPT = -1
 

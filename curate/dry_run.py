@@ -8,7 +8,7 @@ import yaml
 from rich.table import Table
 
 from curate.chain import Chain, Step
-from curate.command import Answer, Call
+from curate.command import Answer, Ask, Call
 
 # Options by which a command makes one of a step's artefacts instead of all.
 _CHOICES = {"exports": ("mixture",), "arms": ("arm", "seed")}
@@ -39,6 +39,33 @@ def dry_run(call: Call, needs: Sequence[str], options: Mapping[str, Any]) -> Ans
         step_table(steps, call) if needs else "no artefact is needed",
     )
     return Answer(data, shown)
+
+
+def dry_run_of_question(ask: Ask, needs: Sequence[str], options: Mapping[str, Any]) -> Answer:
+    """Say what a question about a run would make, and what reading for it would cost.
+
+    Token files are looked for, and whoever serves them may be asked for sizes; none is read.
+    """
+    answer = dry_run(ask.call, needs, options) if ask.call else _dry_run_of_run(ask, options)
+    embedded = ask.subject.given.run.embedded
+    if not options.get("sample") or embedded:
+        return answer
+    from curate.stream_commands import what_it_costs
+
+    cost = what_it_costs(ask, options["steps"], options["sample"], options["stratify"])
+    line = (
+        f"{cost['instances']:,} instances: {cost['requests']:,} requests for {cost['bytes']:,}"
+        f" bytes, {cost['cached']:,} of the instances are here already"
+    )
+    assert not callable(answer.shown)
+    return Answer({**answer.data, "cost": cost}, (*answer.shown, line))
+
+
+def _dry_run_of_run(ask: Ask, options: Mapping[str, Any]) -> Answer:
+    resolved = ask.subject.resolved()
+    chosen = {key: value for key, value in options.items() if value is not None}
+    shown = (f"# run {ask.subject.given.path}\n{_yaml(resolved['run'])}",)
+    return Answer({"out": str(ask.out), "options": chosen, **resolved, "steps": []}, shown)
 
 
 def status(call: Call) -> Answer:

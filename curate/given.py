@@ -55,7 +55,10 @@ def check_optimizer_state(study: Study, key: str, step: int) -> None:
     """
     if study.checkpoint_folder is None:
         return
-    folder = study.checkpoint_folder / f"{study.run.stage}-step{step}"
+    named = f"{study.run.stage}-step{step}"
+    found = catalog(study.checkpoint_folder, study.run.name, study.run.stage)
+    here = [each.path for each in found if (each.stage, each.step) == (study.run.stage, step)]
+    folder = here[0] if here else study.checkpoint_folder / named
     for name in (OPTIMIZER, TRAINER):
         if not (folder / name).is_file():
             raise DataError(
@@ -103,7 +106,7 @@ def _check_windows(study: Study, order: DataOrder) -> None:
 
 def _check_checkpoints(study: Study, folder: Path) -> None:
     needed: Sequence[int] = study.edges
-    found = catalog(folder, study.run.name)
+    found = catalog(folder, study.run.name, study.run.stage)
     for checkpoint in found:
         if checkpoint.stage == study.run.stage and checkpoint.step in needed:
             validate(checkpoint.path)

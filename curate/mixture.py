@@ -13,6 +13,7 @@ import polars as pl
 
 from curate.settings import SelectSection
 from windows.errors import CheckFailed, DataError
+from windows.sampling import splitmix64
 
 DRAW_SCHEMA: dict[str, pl.DataType] = {
     "position": pl.Int64(),
@@ -108,31 +109,6 @@ def draw(
     ]
     table = pl.concat([pl.DataFrame(schema=DRAW_SCHEMA).drop("position"), *blocks])
     return table.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("position"), pl.all())
-
-
-def splitmix64(values: Integers, key: int) -> npt.NDArray[np.uint64]:
-    """Hash integers to 64 bits under a key, one by one.
-
-    The output function of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number
-    generators", OOPSLA 2014), applied to `value XOR key`. Both are bijections, so distinct values
-    never tie.
-
-    Parameters
-    ----------
-    values
-        Integers in [0, 2**64), any shape.
-    key
-        Integer in [0, 2**64).
-
-    Returns
-    -------
-    numpy.ndarray
-        uint64, the shape of `values`.
-    """
-    mixed = (values.astype(np.uint64) ^ np.uint64(key)) + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
 
 
 def _strongest(labels: pl.DataFrame, select: SelectSection, name: str) -> tuple[str, ...]:

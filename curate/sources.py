@@ -167,7 +167,7 @@ class Sources:
         """Return the checkpoints at the windows' edges, by step."""
         folder = self.study.checkpoint_folder or self.pretrain().path / "checkpoints"
         edges = set(self.study.edges)
-        found = catalog(folder, self.run.name)
+        found = catalog(folder, self.run.name, self.run.stage)
         return [c for c in found if c.stage == self.run.stage and c.step in edges]
 
     def checkpoint(self, step: int) -> Checkpoint:

@@ -3,18 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
+from windows.reading.digest import digest
+from windows.reading.limits import ReadCost
 
-from windows.bounds import read_bounds
-from windows.errors import ConfigError, DataError
-from windows.manifest import read_manifest
+from curate.run_data import RunData
+from curate.run_file import RunFile
+from windows import sampling
+from windows.composition import SourceCounter
+from windows.documents import NamedSpan, read_document_bounds
+from windows.errors import ConfigError
 from windows.order import DataOrder
-from windows.run import DataFile, RunConfig, Window, window
-from windows.tokens import TokenFiles, documents
+from windows.progress import Advance
+from windows.run import RunConfig, Window, window
+from windows.tokens import documents
 
 
 @dataclass(frozen=True)
@@ -27,21 +31,44 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampledDocument:
     """A document, or as much of it as its instance holds.
 
-    `start` and `end` are token positions in the instance, half-open; `head_cut` and `tail_cut` say
-    that the document may begin before, or goes on after.
+    Attributes
+    ----------
+    source, file, path
+        Where the token file stands in the run: its source, its index, its address.
+    document, document_source
+        What the bounds of the file say of the document; empty where there are none.
+    instance, batch, weight
+        The instance it was drawn in, the batch that read it, and how many instances of the window
+        it stands for.
+    start, end
+        Token positions in the instance, half-open.
+    first_token
+        Where in the file `start` lies, in tokens.
+    head_cut, tail_cut
+        The document may begin before `start`, or goes on after `end`.
+    masked
+        Whether the run's repetition filter masked the instance's loss; None where it had none.
+    text
+        Decoded with the run's tokenizer.
     """
 
     source: str
     file: int
+    path: str
+    document: str
+    document_source: str
     instance: int
     batch: int
+    weight: float
     start: int
     end: int
+    first_token: int
     head_cut: bool
     tail_cut: bool
+    masked: bool | None
     text: str
 
 
@@ -50,7 +77,8 @@ class Reading:
     """When an instance was read: its batch, -1 for the unused tail, and the steps that took it.
 
     Step ``s`` means: trained between checkpoint ``s`` and checkpoint ``s + 1``. No step where the
-    run ended before the batch, or skipped it.
+    run ended before the batch, or skipped it. `exact` says whether batch and step are known to
+    belong together.
     """
 
     instance: int
@@ -58,6 +86,7 @@ class Reading:
     first_token: int
     batch: int
     steps: tuple[int, ...]
+    exact: bool
 
 
 class Stream:
@@ -65,35 +94,32 @@ class Stream:
 
     Parameters
     ----------
+    file
+        The run's file.
     run
         The run, with the seed of its data order.
-    files
+    data
         Its token files, in its order.
-    folder
-        The folder of their manifest; None where the run lists its files itself.
+    order
+        Its data order.
     end_step
         The last step that the run trained; batches after it were never read.
     """
 
     def __init__(
-        self, run: RunConfig, files: Sequence[DataFile], folder: Path | None, end_step: int
+        self, file: RunFile, run: RunConfig, data: RunData, order: DataOrder, end_step: int
     ) -> None:
+        self.file = file
         self.run = run
-        self.folder = folder
-        self.files = tuple(files)
+        self.data = data
+        self.files = data.files
+        self.order = order
         self.end_step = end_step
-        self.tokens = TokenFiles(
-            [Path(file.path) for file in self.files],
-            sequence_length=run.sequence_length,
-            token_bytes=run.token_bytes,
-            expected_bytes=[file.bytes for file in self.files],
-        )
-        self.order: DataOrder = run.order(self.tokens.sizes)
 
     @cached_property
-    def sources(self) -> tuple[str, ...]:
-        """The sources, in the order in which the run lists them."""
-        return tuple(dict.fromkeys(file.source for file in self.files))
+    def counter(self) -> SourceCounter:
+        """Counts instances by source."""
+        return SourceCounter(self.order.layout, [file.source for file in self.files])
 
     def window(self, first_step: int, end_step: int) -> Window:
         """Return the window between two checkpoints.
@@ -114,56 +140,90 @@ class Stream:
 
     def composition(self, first_batch: int, end_batch: int) -> tuple[Share, ...]:
         """Return what each source gave to batches ``[first_batch, end_batch)``, exactly."""
-        files, _ = self.order.locate(self.order.instances(first_batch, end_batch))
-        counts = np.bincount(files, minlength=len(self.files))
-        given = dict.fromkeys(self.sources, 0)
-        for file, count in zip(self.files, counts, strict=True):
-            given[file.source] += int(count)
-        return tuple(Share(name, n, n * self.run.sequence_length) for name, n in given.items())
+        counts = self.counter.counts(self.order.instances(first_batch, end_batch))
+        length = self.run.sequence_length - self.run.overlap
+        pairs = zip(self.counter.names, counts.tolist(), strict=True)
+        return tuple(Share(name, count, count * length) for name, count in pairs)
 
-    def sample(self, first_batch: int, end_batch: int, count: int, seed: int) -> list[Sample]:
-        """Draw documents from batches ``[first_batch, end_batch)``.
-
-        Instances are drawn without replacement, and in each one token; its document is the sample.
-        So every token of the batches is as likely as any other to be in it, and a long document
-        more likely than a short one.
+    def draw(self, asked: Window, count: int, seed: int, *, stratify: bool) -> sampling.Sample:
+        """Draw instances of a window; see `windows.sampling`.
 
         Parameters
         ----------
-        count
-            How many; fewer where there are not so many instances.
-        seed
-            The same seed and range give the same sample.
+        stratify
+            Draw from every source, rare ones more often; else every instance has the same chance.
+        """
+        ids = self.order.instances(asked.first_batch, asked.end_batch)
+        if stratify:
+            return sampling.stratified(ids, self.counter.source_of(ids), count, seed)
+        return sampling.uniform(ids, count, seed)
+
+    def cost(self, drawn: sampling.Sample) -> ReadCost:
+        """Return what reading a sample would cost; nothing is read."""
+        return self.data.tokens.cost(self.order, drawn.ids)
+
+    def documents(
+        self, asked: Window, drawn: sampling.Sample, seed: int, advance: Advance
+    ) -> tuple[list[SampledDocument], str]:
+        """Read one document of every instance drawn.
+
+        In each instance one token is drawn; its document is the sample. So, weights regarded, every
+        token of the window is as likely as any other to be in it, and a long document more likely
+        than a short one.
+
+        Returns
+        -------
+        documents, sha256
+            And the hash of all bytes read, instance by instance: the run's fingerprint covers names
+            and sizes of files only.
 
         Raises
         ------
         DataError
-            There is no ``tokenizer.json`` beside the token files.
+            Bytes cannot be read, or there is no tokenizer to show them with.
         """
-        rng = np.random.default_rng([seed, first_batch, end_batch])
-        read = self.order.instances(first_batch, end_batch)
-        ids = np.sort(rng.choice(read, size=min(count, len(read)), replace=False))
-        rows = self.tokens.instances(self.order, ids)
-        places = rng.integers(self.run.sequence_length, size=len(ids))
-        batches = self.order.batch_of(ids)
-        files, _ = self.order.locate(ids)
-        return [
-            self._document(row, int(place), (int(file), int(instance), int(batch)))
-            for row, place, file, instance, batch in zip(
-                rows, places, files, ids, batches, strict=True
+        rows = self.data.tokens.instances(self.order, drawn.ids, advance=advance)
+        masks = self._masks(rows)
+        batches = self._batches(asked, drawn.ids)
+        files, offsets = self.order.locate(drawn.ids)
+        first = offsets // self.run.token_bytes
+        found = []
+        for i, instance in enumerate(drawn.ids.tolist()):
+            file, head = int(files[i]), int(first[i])
+            named = self._document(rows[i], file, head, [seed, instance])
+            found.append(
+                SampledDocument(
+                    source=self.files[file].source,
+                    file=file,
+                    path=self.files[file].path,
+                    document=named.id,
+                    document_source=named.source,
+                    instance=instance,
+                    batch=int(batches[i]),
+                    weight=float(drawn.weights[i]),
+                    start=named.span.start,
+                    end=named.span.end,
+                    first_token=head + named.span.start,
+                    head_cut=named.span.head_cut,
+                    tail_cut=named.span.tail_cut,
+                    masked=masks[i],
+                    text=self.data.text(rows[i][named.span.start : named.span.end]),
+                )
             )
-        ]
+        return found, digest(rows)
 
     def reading(self, instance: int) -> Reading:
         """Return when an instance was read; ConfigError if the run has no such instance."""
         files, offsets = self.order.locate([instance])
         batch = int(self.order.batch_of([instance])[0])
+        steps = tuple(step for step in self.run.steps_of_batch(batch) if step < self.end_step)
         return Reading(
             instance=instance,
             file=int(files[0]),
             first_token=int(offsets[0]) // self.run.token_bytes,
             batch=batch,
-            steps=tuple(step for step in self.run.steps_of_batch(batch) if step < self.end_step),
+            steps=steps,
+            exact=all(self.run.exact_between(step, step + 1) for step in steps),
         )
 
     def instances_of(self, file: int, start: int, end: int) -> list[int]:
@@ -172,41 +232,66 @@ class Stream:
         None where all of them lie behind the file's last whole instance, which no run reads.
         """
         size = self.run.token_bytes
-        return [int(each) for each in self.order.layout.overlapping(file, start * size, end * size)]
+        held = self.order.layout.overlapping(file, start * size, end * size)
+        return [int(each) for each in held]
+
+    def document_span(self, file: int, document: str) -> tuple[int, int]:
+        """Return the tokens ``[start, end)`` of a document of a token file, from its bounds.
+
+        Parameters
+        ----------
+        document
+            The document's id, or its 0-based place in the file.
+
+        Raises
+        ------
+        ConfigError
+            There is no such document, or there are no bounds to find it by.
+        """
+        path = self.data.bounds[file]
+        if path is None:
+            raise ConfigError(
+                "documents of this file cannot be looked up: it has no bounds",
+                where=f"--document, in {self.files[file].path}",
+                do="ask by --tokens A:B or by --instance, or put its .csv.gz beside it",
+            )
+        bounds = read_document_bounds(path)
+        place = bounds.find(document)
+        if place is None:
+            raise ConfigError(
+                "no such document",
+                where=f"--document, in {path}",
+                got=repr(document),
+                do=f"give the id of a document, or its place in [0, {len(bounds.starts)})",
+            )
+        return int(bounds.starts[place]), int(bounds.ends[place])
 
     def _document(
-        self, row: npt.NDArray[np.uint32], place: int, where: tuple[int, int, int]
-    ) -> Sample:
-        spans = documents(row, self.run.tokenizer.eos_id)
-        span = next(span for span in spans if span.start <= place < span.end)
-        file, instance, batch = where
-        ids = [int(token) for token in row[span.start : span.end]]
-        return Sample(
-            source=self.files[file].source,
-            file=file,
-            instance=instance,
-            batch=batch,
-            start=span.start,
-            end=span.end,
-            head_cut=span.head_cut,
-            tail_cut=span.tail_cut,
-            text=self._tokenizer.decode(ids, skip_special_tokens=False),
-        )
+        self, row: npt.NDArray[np.uint32], file: int, first: int, seed: Sequence[int]
+    ) -> NamedSpan:
+        path = self.data.bounds[file]
+        if path is None:
+            spans = documents(row, self.run.tokenizer.eos_id)
+            named = [NamedSpan(span, "", "") for span in spans]
+        else:
+            named = read_document_bounds(path).within(first, first + len(row))
+        place = int(np.random.default_rng(list(seed)).integers(len(row)))
+        return next(each for each in named if each.span.start <= place < each.span.end)
 
-    @cached_property
-    def _tokenizer(self) -> Tokenizer:
-        beside = Path(self.files[0].path).parent
-        for folder in (beside, beside.parent):
-            if (folder / "tokenizer.json").is_file():
-                return Tokenizer.from_file(str(folder / "tokenizer.json"))
-        raise DataError(
-            "documents cannot be shown as text: there is no tokenizer.json",
-            where=str(beside),
-            do="put the run's tokenizer.json beside the token files, or leave out --sample",
-        )
+    def _masks(self, rows: npt.NDArray[np.uint32]) -> list[bool | None]:
+        mask = self.file.repetition_filter
+        return [None] * len(rows) if mask is None else mask.masked(rows).tolist()
+
+    def _batches(self, asked: Window, ids: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+        """Return int64[n]: the batch of each, found within the window instead of the whole run."""
+        start, _ = self.order.positions(asked.first_batch, asked.end_batch)
+        read = self.order.instances(asked.first_batch, asked.end_batch)
+        by_id = np.argsort(read)
+        places = by_id[np.searchsorted(read, ids, sorter=by_id)]
+        return self.order.batch_sizes.batch_at(places + start)
 
 
-def find_file(files: Sequence[DataFile], name: str) -> int:
+def find_file(data: RunData, name: str) -> int:
     """Return the index of the token file that `name` means: an index, a path, or the end of one.
 
     Raises
@@ -214,58 +299,17 @@ def find_file(files: Sequence[DataFile], name: str) -> int:
     ConfigError
         No file is meant, or more than one.
     """
+    files = data.files
     if name.isdecimal() and int(name) < len(files):
         return int(name)
-    paths = [Path(file.path) for file in files]
-    meant = [
-        i
-        for i, path in enumerate(paths)
-        if path.parts[-len(Path(name).parts) :] == Path(name).parts
-    ]
+    parts = name.split("/")
+    paths = [file.path.split("/") for file in files]
+    meant = [i for i, path in enumerate(paths) if path[-len(parts) :] == parts]
     if len(meant) == 1:
         return meant[0]
     raise ConfigError(
         "more than one token file is called this" if meant else "no such token file",
         where="--file",
         got=repr(name),
-        do=f"give an index in [0, {len(files)}), or a path such as {paths[0].name}",
-    )
-
-
-def document_span(folder: Path | None, file: int, document: str) -> tuple[int, int]:
-    """Return the tokens ``[start, end)`` of a document of a token file, from the file's bounds.
-
-    Parameters
-    ----------
-    folder
-        The folder of the run's manifest, which names the bounds.
-    document
-        The document's id, or its 0-based place in the file.
-
-    Raises
-    ------
-    ConfigError
-        There is no such document, or there are no bounds to find it by.
-    """
-    if folder is None:
-        raise ConfigError(
-            "documents cannot be looked up in a run without a manifest",
-            where="--document",
-            do="ask by --instance, or describe the run's files by a manifest",
-        )
-    bounds = folder / read_manifest(folder).shards[file].bounds
-    count = 0
-    by_place: tuple[int, int] | None = None
-    for count, bound in enumerate(read_bounds(bounds), start=1):
-        if bound.id == document:
-            return bound.start, bound.end
-        if document.isdecimal() and count == int(document) + 1:
-            by_place = (bound.start, bound.end)
-    if by_place is not None:
-        return by_place
-    raise ConfigError(
-        "no such document",
-        where=f"--document, in {bounds}",
-        got=repr(document),
-        do=f"give the id of a document, or its place in [0, {count})",
+        do=f"give an index in [0, {len(files)}), or a path such as {'/'.join(paths[0][-2:])}",
     )

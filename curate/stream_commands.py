@@ -5,98 +5,83 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.table import Table
+from rich.console import RenderableType
 
-from curate.command import Answer, Call
-from curate.given import given_files
-from curate.stream import Reading, Share, Stream, document_span, find_file
+from curate.command import Answer, Ask
+from curate.open_stream import open_stream
+from curate.stream import Reading, SampledDocument, Share, Stream, find_file
 from curate.tables import table
 from windows.errors import ConfigError
-from windows.manifest import data_files
-from windows.run import Window, tile
-from windows.store import Artefact
-
-PROVED, DISPROVED, NOT_PROVED = "proved", "disproved", "not proved"
+from windows.run import Window
 
 
-def windows(call: Call) -> Answer:
-    """List the study's windows, with what each source gave to them."""
-    stream, logged = _open(call)
-    section, end_step = call.study.config.windows, call.study.end_step
-    tiled = tile(stream.run, stream.order, section.first_step, end_step, section.every)
-    rows = [
-        {
-            **asdict(each),
-            "instances": each.tokens // stream.run.sequence_length,
-            "sources": _plain(stream.composition(each.first_batch, each.end_batch)),
-            "order": _proof(each, logged),
-        }
-        for each in tiled
-    ]
-    names = [file.path.rsplit("/", 1)[-1] for file in stream.files]
-    fingerprint = stream.order.fingerprint(names, stream.run.tokenizer)
-    data = {"run": stream.run.name, "fingerprint": fingerprint, "windows": rows}
-    shown = (_window_table(rows, stream), _proof_words(rows))
-    refused = [row["name"] for row in rows if row["order"] == DISPROVED]
-    refusal = f"the trainer read other instances in {', '.join(refused)}" if refused else ""
-    return Answer(data, shown, refusal)
-
-
-def what(call: Call, steps: str, sample: int) -> Answer:
+def what(ask: Ask, steps: str, sample: int, stratify: bool, max_remote_bytes: int) -> Answer:
     """Tell what the batches between two checkpoints held."""
-    first_step, end_step = _step_range(steps)
-    stream, _ = _open(call)
-    asked = stream.window(first_step, end_step)
+    stream = open_stream(ask, max_remote_bytes=max_remote_bytes)
+    asked = stream.window(*step_range(steps))
     shares = stream.composition(asked.first_batch, asked.end_batch)
-    seed = call.study.config.seed
-    samples = stream.sample(asked.first_batch, asked.end_batch, sample, seed) if sample else []
+    exact = stream.run.exact_between(asked.first_step, asked.end_step)
     data = {
         **asdict(asked),
-        "instances": asked.tokens // stream.run.sequence_length,
+        "exact": exact,
+        "instances": sum(share.instances for share in shares),
         "sources": _plain(shares),
-        "documents": _plain(samples),
+        "documents": [],
     }
-    shares_table = table(
-        f"{asked.name}: batches [{asked.first_batch}, {asked.end_batch})",
-        ("source", "instances", "tokens", "share"),
-        [
-            (each.source, f"{each.instances:,}", f"{each.tokens:,}", _percent(each, asked.tokens))
-            for each in shares
-        ],
-    )
-    documents = table(
-        f"{len(samples)} documents, drawn so that every token is as likely as any other",
-        ("source", "instance", "batch", "tokens", "cut", "document"),
-        [
-            (
-                each.source,
-                str(each.instance),
-                str(each.batch),
-                f"{each.start}:{each.end}",
-                _cut(each.head_cut, each.tail_cut),
-                each.text,
-            )
-            for each in samples
-        ],
-    )
-    return Answer(data, (shares_table, documents) if samples else (shares_table,))
+    shown: list[RenderableType] = [_shares_table(asked, shares)]
+    if not exact:
+        shown.append("which batch these steps read is not known exactly: see modehop windows")
+    if sample:
+        seed = ask.subject.seed
+        drawn = stream.draw(asked, sample, seed, stratify=stratify)
+        with ask.reporter.task("reading instances", len(drawn.ids)) as advance:
+            documents, sha256 = stream.documents(asked, drawn, seed, advance)
+        data |= {"documents": _plain(documents), "sha256": sha256}
+        shown += [_documents_table(documents, stratify), f"sha256 of the bytes read: {sha256}"]
+    return Answer(data, shown)
 
 
-def when(call: Call, instance: int | None, file: str | None, document: str | None) -> Answer:
-    """Tell which batch and step consumed an instance, or the instances of a document."""
-    by_document = file is not None and document is not None
-    if (instance is None) != by_document or (file is None) != (document is None):
+def what_it_costs(ask: Ask, steps: str, sample: int, stratify: bool) -> dict[str, Any]:
+    """Return what a sample would cost: requests, bytes, and instances that are here already."""
+    stream = open_stream(ask)
+    drawn = stream.draw(
+        stream.window(*step_range(steps)), sample, ask.subject.seed, stratify=stratify
+    )
+    return {"instances": len(drawn.ids), **asdict(stream.cost(drawn))}
+
+
+def when(
+    ask: Ask,
+    instance: int | None,
+    file: str | None,
+    part: tuple[str | None, str | None],
+    keep: bool,
+) -> Answer:
+    """Tell which batch and step consumed an instance, or the instances of a part of a file.
+
+    Parameters
+    ----------
+    part
+        A document of the file, or a range ``A:B`` of its tokens; one of the two.
+    keep
+        Keep the inverse of the order, so that later questions are answered at once.
+    """
+    document, tokens = part
+    if (instance is None) == (file is None) or (file is None) != (document is None and not tokens):
         raise ConfigError(
             "one question at a time",
-            where="--instance, --file, --document",
-            do="give either --instance I, or --file F and --document D",
+            where="--instance, --file, --document, --tokens",
+            do="give either --instance I, or --file F with --document D or --tokens A:B",
         )
-    stream, _ = _open(call)
+    stream = open_stream(ask, inverse=keep)
     ids: Sequence[int] = [instance] if instance is not None else []
     place: dict[str, Any] = {}
-    if file is not None and document is not None:
-        index = find_file(stream.files, file)
-        start, end = document_span(stream.folder, index, document)
+    if file is not None:
+        index = find_file(stream.data, file)
+        if document is not None:
+            start, end = stream.document_span(index, document)
+        else:
+            start, end = number_range(tokens or "", "--tokens")
         ids = stream.instances_of(index, start, end)
         place = {"file": stream.files[index].path, "tokens": [start, end]}
     readings = [stream.reading(each) for each in ids]
@@ -107,32 +92,17 @@ def when(call: Call, instance: int | None, file: str | None, document: str | Non
     return Answer({"run": stream.run.name, **place, "readings": rows}, answers)
 
 
-def _open(call: Call) -> tuple[Stream, Mapping[int, bool] | None]:
-    """Return the run's stream, and batch by batch whether the trainer's log agrees with it.
-
-    The embedded run's corpus is written where it is missing; its training, which takes longer, is
-    only looked at. None for the log of a run that has none.
-    """
-    study = call.study
-    end_step = study.checkpoint_steps[-1]
-    if not study.run.embedded:
-        return Stream(study.run_config, given_files(study), study.data_folder, end_step), None
-    data = _corpus(call).path
-    stream = Stream(study.run_config, data_files(data), data, end_step)
-    trained = call.looking().pretrain()
-    if not trained.id:
-        return stream, None
-    from trainers.pretrain import proved_batches
-
-    return stream, proved_batches(trained.path, stream.order)
+def step_range(text: str) -> tuple[int, int]:
+    """Read ``A:B``, steps of two checkpoints."""
+    return number_range(text, "--steps")
 
 
-def _corpus(call: Call) -> Artefact:
-    found = call.looking().corpus()
-    if found.id:
-        return found
-    with call.making() as chain:
-        return chain.corpus()
+def number_range(text: str, option: str) -> tuple[int, int]:
+    """Read ``A:B``; ConfigError names the option."""
+    match = re.fullmatch(r"(\d+):(\d+)", text.strip())
+    if match is None:
+        raise ConfigError("not a range", where=option, got=repr(text), do=f"write {option} 340:356")
+    return int(match[1]), int(match[2])
 
 
 def _reading_words(reading: Reading, stream: Stream) -> str:
@@ -144,56 +114,58 @@ def _reading_words(reading: Reading, stream: Stream) -> str:
     if not reading.steps:
         return f"{name}: batch {reading.batch}, never read: the run ended at step {stream.end_step}"
     steps = " and ".join(f"{step} -> {step + 1}" for step in reading.steps)
-    return f"{name}: batch {reading.batch}, step {steps}"
+    unsure = "" if reading.exact else ", if the run's step map held, which is not known exactly"
+    return f"{name}: batch {reading.batch}, step {steps}{unsure}"
 
 
-def _step_range(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+):(\d+)", text.strip())
-    if match is None:
-        raise ConfigError(
-            "not a range of steps", where="--steps", got=repr(text), do="write --steps 340:356"
-        )
-    return int(match[1]), int(match[2])
+def _shares_table(asked: Window, shares: Sequence[Share]) -> RenderableType:
+    read = sum(share.tokens for share in shares)
+    return table(
+        f"{asked.name}: batches [{asked.first_batch}, {asked.end_batch})",
+        ("source", "instances", "tokens", "share"),
+        [
+            (
+                each.source,
+                f"{each.instances:,}",
+                f"{each.tokens:,}",
+                f"{each.tokens / read:.1%}"
+                if each.tokens * 200 > read
+                else f"{each.tokens / read:.3%}",
+            )
+            for each in shares
+        ],
+    )
 
 
-def _proof(asked: Window, logged: Mapping[int, bool] | None) -> str:
-    """Tell whether the trainer's own log says that the window held these instances."""
-    if logged is None:
-        return NOT_PROVED
-    batches = range(asked.first_batch, asked.end_batch)
-    if not all(logged.get(batch, True) for batch in batches):
-        return DISPROVED
-    return PROVED if all(batch in logged for batch in batches) else NOT_PROVED
+def _share(part: float) -> str:
+    """Rare sources are a few ten thousandths of a window."""
+    return f"{part:.1%}" if part >= 0.005 else f"{part:.3%}"
 
 
-def _proof_words(rows: Sequence[Mapping[str, Any]]) -> str:
-    proved = sum(row["order"] == PROVED for row in rows)
-    if proved == len(rows):
-        return "order proved: the trainer's log names the same instances, batch by batch"
-    if proved or any(row["order"] == DISPROVED for row in rows):
-        return f"order proved by the trainer's log in {proved} of {len(rows)} windows"
-    return "order not proved: there is no log of the instances that were trained"
-
-
-def _window_table(rows: Sequence[Mapping[str, Any]], stream: Stream) -> Table:
-    names = ("window", "steps", "batches", "tokens", "instances", *stream.sources, "order")
-    cells = [
+def _documents_table(documents: Sequence[SampledDocument], stratify: bool) -> RenderableType:
+    how = "from every source" if stratify else "so that every token is as likely as any other"
+    columns = ("source", "instance", "batch", "tokens", "weight", "cut", "loss", "document")
+    rows = [
         (
-            row["name"],
-            f"{row['first_step']}:{row['end_step']}",
-            f"{row['first_batch']}:{row['end_batch']}",
-            f"{row['tokens']:,}",
-            f"{row['instances']:,}",
-            *(f"{share['tokens'] / row['tokens']:.1%}" for share in row["sources"]),
-            row["order"],
+            each.document_source or each.source,
+            str(each.instance),
+            str(each.batch),
+            f"{each.start}:{each.end}",
+            f"{each.weight:,.1f}",
+            _cut(each.head_cut, each.tail_cut),
+            "masked" if each.masked else "",
+            each.text,
         )
-        for row in rows
+        for each in documents
     ]
-    return table(f"windows of run {stream.run.name}", names, cells)
-
-
-def _percent(share: Share, tokens: int) -> str:
-    return f"{share.tokens / tokens:.1%}"
+    # Whether the loss was masked is a question only where the run had a filter.
+    unasked = {6} if all(each.masked is None for each in documents) else set[int]()
+    kept = [i for i in range(len(columns)) if i not in unasked]
+    return table(
+        f"{len(documents)} documents, drawn {how}",
+        [columns[i] for i in kept],
+        [[row[i] for i in kept] for row in rows],
+    )
 
 
 def _cut(head: bool, tail: bool) -> str:
@@ -202,5 +174,5 @@ def _cut(head: bool, tail: bool) -> str:
     )
 
 
-def _plain(values: Sequence[Any]) -> list[dict[str, Any]]:
+def _plain(values: Sequence[Any]) -> list[Mapping[str, Any]]:
     return [asdict(value) for value in values]

@@ -6,27 +6,26 @@ concerns several sections at once is checked here, before anything is read, trai
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints
 
+from curate.run_file import GivenRun, RunFile, find_run, load_run
 from curate.settings import MixtureSection
 from curate.settings_file import Override, nearest, overridden, read_mapping, validated
+from curate.shipped import shipped
 from scoring.settings import LabelsSection, SuiteSection
 from scoring.suite.registry import CONTROL, find
 from trainers.settings import (
     CONTROLLED,
     REFERENCES,
-    PretrainingSection,
     TrainingSection,
     TransferSection,
     VerdictSection,
 )
 from windows.checkpoints.folder import catalog
 from windows.errors import ConfigError
-from windows.planted import PlantedSection, check_run
 from windows.run import RunConfig
 from windows.settings import Section, WindowsSection
 
@@ -56,38 +55,6 @@ class StudyConfig(Section):
     workers: int = Field(default=2, ge=0, le=1024)
 
 
-class RunFile(RunConfig):
-    """The run file: a run that is made here (embedded), or one that was given.
-
-    An embedded run has a `corpus` and a `pretraining`; a given one has its token files in `data` (a
-    folder with a manifest) or `files`, and its `checkpoints` in a folder. Both folders are relative
-    to the run file.
-    """
-
-    corpus: PlantedSection | None = None
-    pretraining: PretrainingSection | None = None
-
-    @property
-    def embedded(self) -> bool:
-        """Whether the run is made here."""
-        return self.corpus is not None
-
-    @model_validator(mode="after")
-    def _made_or_given(self) -> "RunFile":
-        made = (self.corpus is not None, self.pretraining is not None)
-        given = (bool(self.data or self.files), self.checkpoints is not None)
-        if (made, given) not in (((True, True), (False, False)), ((False, False), (True, True))):
-            raise ValueError(
-                "a run has either corpus and pretraining, or data (or files) and checkpoints"
-            )
-        if self.corpus and self.pretraining and self.pretraining.steps > self.corpus.trained_steps:
-            raise ValueError(
-                f"pretraining has {self.pretraining.steps} steps, but the corpus has data for "
-                f"{self.corpus.trained_steps}"
-            )
-        return self
-
-
 @dataclass(frozen=True)
 class Study:
     """A study that may be begun: its file and its run's file, checked against each other.
@@ -96,25 +63,33 @@ class Study:
     ----------
     config
         The study file, overrides put in.
-    run
-        The run file.
-    path, run_path
-        Where the two lie.
+    given
+        The run file, and where it lies.
+    path
+        Where the study file lies.
     checkpoint_steps
         Steps at which the run has, or will have, a checkpoint of its stage; ascending.
     """
 
     config: StudyConfig
-    run: RunFile
+    given: GivenRun
     path: Path
-    run_path: Path
     checkpoint_steps: tuple[int, ...]
+
+    @property
+    def run(self) -> RunFile:
+        """The run file."""
+        return self.given.run
+
+    @property
+    def run_path(self) -> Path:
+        """Where the run file lies."""
+        return self.given.path
 
     @property
     def run_config(self) -> RunConfig:
         """The run alone; an embedded run's data order is seeded anew by every study seed."""
-        own = set(RunConfig.model_fields)
-        run = RunConfig.model_validate(self.run.model_dump(include=own))
+        run = self.run.order_config
         seed = run.seed + self.config.seed if self.run.embedded else run.seed
         return run.model_copy(update={"seed": seed})
 
@@ -133,32 +108,19 @@ class Study:
     @property
     def data_folder(self) -> Path | None:
         """The folder of a given run's token files."""
-        return self.run_path.parent / self.run.data if self.run.data else None
+        return self.given.data_folder
 
     @property
     def checkpoint_folder(self) -> Path | None:
         """The folder of a given run's checkpoints."""
-        return self.run_path.parent / self.run.checkpoints if self.run.checkpoints else None
+        return self.given.checkpoint_folder
 
     def resolved(self) -> dict[str, Any]:
         """Return the study and its run with every default written out, as plain values."""
         return {
             "study": self.config.model_dump(mode="json"),
-            "run": self.run.model_dump(mode="json"),
+            "run": self.given.resolved(),
         }
-
-
-def shipped(kind: str) -> dict[str, Path]:
-    """List the files that come with the package, by name.
-
-    Parameters
-    ----------
-    kind
-        ``studies`` or ``runs``.
-    """
-    folder = resources.files("configs").joinpath(kind)
-    paths = [Path(str(entry)) for entry in folder.iterdir()] if folder.is_dir() else []
-    return {path.stem: path for path in sorted(paths) if path.suffix == ".yaml"}
 
 
 def load_study(path_or_name: Path | str, overrides: Sequence[str] = ()) -> Study:
@@ -182,10 +144,8 @@ def load_study(path_or_name: Path | str, overrides: Sequence[str] = ()) -> Study
     settings = [Override.parse(text) for text in overrides]
     data = overridden(read_mapping(path, "study"), settings, StudyConfig)
     config = validated(StudyConfig, data, str(path), settings)
-    run_path = _run_path(config.run, path)
-    run = validated(RunFile, read_mapping(run_path, "run"), str(run_path))
-    _check_planted(run, run_path)
-    study = Study(config, run, path, run_path, _checkpoint_steps(run, run_path))
+    given = load_run(find_run(config.run, path))
+    study = Study(config, given, path, _checkpoint_steps(given))
     _check(study)
     return study
 
@@ -204,28 +164,23 @@ def _study_path(path_or_name: Path | str) -> Path:
     return path
 
 
-def _run_path(run: str, study: Path) -> Path:
-    if "/" in run or run.endswith((".yaml", ".yml")):
-        return study.parent / run
-    beside = study.parent.parent / "runs" / f"{run}.yaml"
-    if beside.is_file():
-        return beside
-    known = shipped("runs")
-    if run in known:
-        return known[run]
-    raise ConfigError(
-        "no run of that name",
-        where=f"{study}: run",
-        got=repr(run),
-        do=f"write {beside}, give a path, or use a run that is shipped: {', '.join(known)}",
-    )
-
-
-def _checkpoint_steps(run: RunFile, run_path: Path) -> tuple[int, ...]:
+def _checkpoint_steps(given: GivenRun) -> tuple[int, ...]:
+    run, run_path = given.run, given.path
     if run.pretraining is not None:
         return run.pretraining.checkpoint_steps
-    assert run.checkpoints is not None
-    found = catalog(run_path.parent / run.checkpoints, run.name)
+    if run.checkpoints is None:
+        raise ConfigError(
+            f"run {run.name} has no checkpoints here, so no study can be made of it",
+            where=f"{run_path}: checkpoints",
+            do="name the folder that holds them; windows, what, when and checkpoints need none",
+        )
+    if run.mix is not None:
+        raise ConfigError(
+            f"the data of run {run.name} are not here, so no study can be made of it",
+            where=f"{run_path}: mix",
+            do="name the folder of its token files in data, or list them in files",
+        )
+    found = catalog(run_path.parent / run.checkpoints, run.name, run.stage)
     steps = tuple(checkpoint.step for checkpoint in found if checkpoint.stage == run.stage)
     if not steps:
         raise ConfigError(
@@ -235,16 +190,6 @@ def _checkpoint_steps(run: RunFile, run_path: Path) -> tuple[int, ...]:
             do="point it at the folder that holds the run's checkpoints",
         )
     return steps
-
-
-def _check_planted(run: RunFile, run_path: Path) -> None:
-    if run.corpus is None:
-        return
-    try:
-        check_run(run)
-    except ConfigError as error:
-        where = f"{run_path}: {error.where}"
-        raise ConfigError(error.what, where=where, got=error.got, do=error.do) from None
 
 
 def _check(study: Study) -> None:

@@ -15,7 +15,7 @@ import yaml
 from safetensors.numpy import save_file
 
 from curate.cli import app, main
-from curate.study import shipped
+from curate.shipped import shipped
 from windows.bounds import Bound, write_bounds
 from windows.manifest import Manifest, describe_shard, write_manifest
 from windows.permutation import shuffled
@@ -38,9 +38,10 @@ OPTIONS = {
     "train": ["--arm", "--seed", "--launcher", *SHARED],
     "verify": SHARED,
     "report": SHARED,
-    "windows": SHARED,
-    "what": ["--steps", "--sample", *SHARED],
-    "when": ["--instance", "--file", "--document", *SHARED],
+    "windows": ["--steps", "--prove", "--with", *SHARED],
+    "what": ["--steps", "--sample", "--stratify", "--max-remote-bytes", *SHARED],
+    "when": ["--instance", "--file", "--document", "--tokens", "--keep-inverse", *SHARED],
+    "checkpoints": ["--from", "--audit", "--all-bytes", *SHARED],
     "suite": SHARED,
     "check": ["--quiet", "--json", "--debug", "--help"],
     "doctor": ["--out", "--quiet", "--json", "--debug", "--help"],
@@ -176,7 +177,7 @@ def test_a_seed_of_a_command_is_a_setting(given: Given, capsys: pytest.CaptureFi
         (["windows", "S", "--set", "windows.end_step=16"], "within 0:12"),
         (["score", "S", "--set", "suite.tasks=[succesive/addition]"], "no task of that name"),
         (["score", "S", "--set", "windows.every=3"], "no checkpoint; got step 3"),
-        (["what", "S", "--steps", "1-4"], "--steps: not a range of steps"),
+        (["what", "S", "--steps", "1-4"], "--steps: not a range"),
         (["what", "S", "--steps", "4:4"], "4:4"),
         (["what", "S", "--steps", "0:13"], "ended at step 12"),
         (["what", "S", "--steps", "0:4", "--sample", "-1"], "--sample"),

@@ -17,16 +17,14 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+from results import commit, replace, today
 from scipy import stats
 
 from curate.study import load_study
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
-BEGIN, END = "<!-- acceptance: begin -->", "<!-- acceptance: end -->"
 ARMS = ("control-generalization", "control-pattern", "uncontrolled", "placebo")
 
 
@@ -43,7 +41,7 @@ def main() -> None:
         runs = [measured(study, seed, options) for seed in options.seeds]
         parts += [f"### `configs/studies/{study}.yaml`\n", table(runs), judgement(study, runs)]
         every += runs
-    replace("\n".join([preamble(every), *parts]))
+    replace("acceptance", "\n".join([preamble(every), *parts]))
 
 
 def measured(study: str, seed: int, options: argparse.Namespace) -> dict:
@@ -61,9 +59,10 @@ def measured(study: str, seed: int, options: argparse.Namespace) -> dict:
         wall = time.monotonic() - started
         if process.returncode:
             raise SystemExit(f"{study} seed {seed} ended with {process.returncode}")
-        day = datetime.now(UTC).date().isoformat()
         timed = None if options.untimed else wall
-        kept.write_text(json.dumps({"wall": timed, "peak": peak, "commit": commit(), "day": day}))
+        kept.write_text(
+            json.dumps({"wall": timed, "peak": peak, "commit": commit(), "day": today()})
+        )
         print(f"{study} seed {seed}: {wall:.0f} s, {peak / 2**30:.2f} GB", flush=True)
     summary = json.loads((out / "summary.json").read_text())
     return {"seed": seed, **json.loads(kept.read_text()), "summary": summary}
@@ -211,13 +210,6 @@ def checklist(criteria: list[tuple[str, bool]]) -> str:
     return "\n".join(f"- {'yes' if held else '**no**'}: {what}" for what, held in criteria) + "\n"
 
 
-def commit() -> str:
-    """Return the commit that is checked out, marked where files differ from it."""
-    return subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    ).stdout.strip()
-
-
 def preamble(runs: list[dict]) -> str:
     """Say when and on what this was measured."""
     days, commits = (sorted({run[key] for run in runs}) for key in ("day", "commit"))
@@ -231,14 +223,6 @@ def preamble(runs: list[dict]) -> str:
         "composition's own persistence gives. Levels are soft scores on the verifying items, "
         "switches are per run.\n"
     )
-
-
-def replace(text: str) -> None:
-    """Put the measurements between their marks in RESULTS.md."""
-    old = RESULTS.read_text(encoding="utf-8")
-    head, _, rest = old.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    RESULTS.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import curate.mixture
-from curate.mixture import DRAW_SCHEMA, choose_windows, draw, splitmix64
+from curate.mixture import DRAW_SCHEMA, choose_windows, draw
 from curate.settings import SelectSection
 from windows.errors import CheckFailed, DataError
 
@@ -169,26 +169,6 @@ def test_an_instance_in_two_windows_would_break_the_cap_and_is_refused():
 
 def test_no_windows_no_rows():
     assert draw([], {}, seed=0, repetitions=2).schema == DRAW_SCHEMA
-
-
-def reference_splitmix64(value):
-    # The published generator's next() from state `value`, in Python's own integers.
-    mask = 2**64 - 1
-    z = (value + 0x9E3779B97F4A7C15) & mask
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
-    return z ^ (z >> 31)
-
-
-@given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
-def test_splitmix64_against_plain_integers(value, key):
-    assert int(splitmix64(np.array([value], np.uint64), key)[0]) == reference_splitmix64(
-        value ^ key
-    )
-
-
-def test_splitmix64_has_the_published_first_output_of_state_zero():
-    assert int(splitmix64(np.array([0]), 0)[0]) == 0xE220A8397B1DCDAF
 
 
 def test_a_draw_is_the_same_under_another_hash_seed():

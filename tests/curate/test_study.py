@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from curate.settings_file import parse
-from curate.study import Study, StudyConfig, load_study, shipped
+from curate.shipped import shipped
+from curate.study import Study, StudyConfig, load_study
 from trainers.settings import CONTROLLED, REFERENCES
 from windows.errors import ConfigError, DataError
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from curate.cli import main
-from curate.study import shipped
+from curate.shipped import shipped
 from windows.store import StoreLock
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from windows.checkpoints.folder import Checkpoint, catalog, validate
+from windows.checkpoints.folder import Checkpoint, catalog, layout, named_folders, validate
 from windows.errors import DataError
 
 
@@ -39,6 +39,56 @@ def test_the_catalog_is_in_order_of_steps(tmp_path: Path):
 def test_a_catalog_of_nowhere_is_refused(tmp_path: Path):
     with pytest.raises(DataError, match="no folder of checkpoints"):
         catalog(tmp_path / "absent", "toy")
+
+
+def test_checkpoints_sorted_into_folders_by_stage_are_found(tmp_path: Path):
+    for name in ("step7", "stage2/step5", "stage2/ingredient1/step3", "stage2-ingredient1-step2"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("other/step1", "step9-unsharded", "stage2/.step8", "stage2/step6.1-ab.tmp"):
+        (tmp_path / name).mkdir(parents=True)
+    found = catalog(tmp_path, "toy", stage="stage0")
+    assert [(c.stage, c.step, c.path.relative_to(tmp_path).as_posix()) for c in found] == [
+        ("stage0", 7, "step7"),
+        ("stage2", 5, "stage2/step5"),
+        ("stage2-ingredient1", 2, "stage2-ingredient1-step2"),
+        ("stage2-ingredient1", 3, "stage2/ingredient1/step3"),
+    ]
+
+
+def test_two_folders_of_one_checkpoint_are_refused(tmp_path: Path):
+    for name in ("stage1-step5", "stage1/step5"):
+        (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(DataError) as refused:
+        catalog(tmp_path, "toy")
+    assert str(refused.value) == (
+        f"{tmp_path}: two folders claim to be checkpoint stage1-step5;"
+        " got stage1/step5 and stage1-step5; take one of them away"
+    )
+
+
+def test_a_folder_that_leads_into_itself_ends(tmp_path: Path):
+    (tmp_path / "stage1").symlink_to(tmp_path)
+    (tmp_path / "step5").mkdir()
+    names = [name for name, _ in named_folders(tmp_path, "toy")]
+    assert sorted(names) == [
+        "stage1-stage1-stage1",
+        "stage1-stage1-step5",
+        "stage1-step5",
+        "step5",
+    ]
+
+
+def test_the_writer_of_a_checkpoint_is_told_by_its_files(tmp_path: Path):
+    assert layout(make_checkpoint(tmp_path / "hf")) == "hf"
+    (tmp_path / "hf" / "model_and_optim").mkdir()
+    assert layout(tmp_path / "hf") == "hf"
+    (tmp_path / "hf" / "model_and_optim" / ".metadata").write_bytes(b"")
+    assert layout(tmp_path / "hf") == "olmo-core"
+    for name, made in (("config.json", None), (".metadata", "olmo-core"), ("config.yaml", "olmo")):
+        folder = tmp_path / f"with-{name}"
+        folder.mkdir()
+        (folder / name).write_text("{}")
+        assert layout(folder) == made
 
 
 def test_a_whole_checkpoint_is_valid(tmp_path: Path):
