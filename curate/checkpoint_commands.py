@@ -1,7 +1,7 @@
 """The command that lists a run's checkpoints, wherever they lie, and audits what they are."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,8 +11,16 @@ from curate.command import Answer, Ask
 from curate.subject import Subject
 from curate.tables import table
 from windows.checkpoints.audit import Audit, audit
-from windows.checkpoints.catalogs import Catalog, count_tokens, hub_catalog, local_catalog
+from windows.checkpoints.catalogs import (
+    Address,
+    Catalog,
+    count_tokens,
+    hub_catalog,
+    local_catalog,
+    resolve_revision,
+)
 from windows.checkpoints.core_csv import csv_catalog
+from windows.checkpoints.hub import HubRevision
 from windows.errors import ConfigError
 from windows.order_cache import cache_folder
 from windows.reading.whole import fetched
@@ -20,9 +28,14 @@ from windows.reading.whole import fetched
 Source = Literal["local", "hub", "csv"]
 
 
-def checkpoints(ask: Ask, source: Source | None, audited: bool, all_bytes: bool) -> Answer:
-    """List checkpoints; with an audit, say which are not what they claim."""
+def checkpoints(
+    ask: Ask, source: Source | None, step: int | None, audited: bool, all_bytes: bool
+) -> Answer:
+    """List checkpoints, or the one of a step; with an audit, say which are not what they claim."""
     catalog = _catalog(ask, source or _nearest_source(ask.subject))
+    if step is not None:
+        one = resolve_revision(catalog, ask.subject.run.stage, step)
+        catalog = replace(catalog, entries=(one,))
     rows = [
         {
             "name": entry.name,
@@ -31,6 +44,7 @@ def checkpoints(ask: Ask, source: Source | None, audited: bool, all_bytes: bool)
             "tokens": entry.tokens,
             "kind": entry.kind,
             "suffix": entry.suffix,
+            "address": _plain(entry.address),
         }
         for entry in catalog.entries
     ]
@@ -104,6 +118,12 @@ def _named(subject: Subject, value: str | None, key: str) -> str:
             do=f"give --set {key}=..., or choose another --from",
         )
     return value
+
+
+def _plain(address: Address) -> str:
+    if isinstance(address, HubRevision):
+        return f"{address.repo}@{address.commit}"
+    return str(address)
 
 
 def _audit(ask: Ask, catalog: Catalog, all_bytes: bool) -> Audit:

@@ -231,6 +231,9 @@ def checkpoints(
         Literal["local", "hub", "csv"] | None,
         typer.Option("--from", help="Where to look; by default where they are nearest."),
     ] = None,
+    step: Annotated[
+        int | None, typer.Option("--step", min=0, help="Only the checkpoint of this step.")
+    ] = None,
     audit: Annotated[
         bool, typer.Option("--audit", help="Compare their weights: are they what they claim?")
     ] = False,
@@ -241,7 +244,7 @@ def checkpoints(
     """List the run's checkpoints, wherever they lie; audit what they are. Exits with 1 if not."""
     from curate.checkpoint_commands import checkpoints
 
-    return checkpoints(ask, source, audit, all_bytes)
+    return checkpoints(ask, source, step, audit, all_bytes)
 
 
 @study_command(app, ASK, needs=(), optional=True)

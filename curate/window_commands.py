@@ -1,7 +1,8 @@
 """The command that lists a run's windows, and what is known of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import takewhile
 from typing import Any
 
 from rich.console import RenderableType
@@ -17,7 +18,7 @@ from curate.tables import table
 from windows.errors import ConfigError
 from windows.run import Window, cut_at_jumps, jumps, tile
 
-# More sources than this have no column of their own: `what` shows them, and --json has them.
+# More sources than this are shown by group: `what` shows each, and --json has them.
 SHOWN_SOURCES = 8
 
 
@@ -181,8 +182,8 @@ def _remarks(subject: Subject, stream: Stream | None) -> list[str]:
             " more times in a row were read in their place without loss: what --sample marks them"
         )
     for number, remark in enumerate(run.remarks, start=1):
-        end = "" if remark.end_step is None else f"{remark.end_step}"
-        steps = "" if remark.of_the_whole_run else f"steps {remark.first_step}:{end}: "
+        until = " on" if remark.end_step is None else f" to {remark.end_step}"
+        steps = "" if remark.of_the_whole_run else f"from step {remark.first_step}{until}: "
         lines.append(f"[{number}] {steps}{remark.says}")
     return lines
 
@@ -202,16 +203,16 @@ def _proof_words(rows: Sequence[dict[str, Any]]) -> list[str]:
 def _table(
     rows: Sequence[dict[str, Any]], subject: Subject, sources: Sequence[str]
 ) -> RenderableType:
-    columns = sources if len(sources) <= SHOWN_SOURCES else ()
+    groups = source_groups(sources)
     with_pair = any("pair" in row for row in rows)
-    names = ["window", "batches", "tokens", *columns, "order", "remarks"]
+    names = ["window", "batches", "tokens", *dict.fromkeys(groups.values()), "order", "remarks"]
     names += ["the same in the other run"] if with_pair else []
     cells = [
         [
             row["name"],
             f"{row['first_batch']}:{row['end_batch']}",
             f"{row['tokens']:,}",
-            *(f"{share['instances'] / row['instances']:.1%}" for share in _shares(row, columns)),
+            *_shares(row, groups),
             row["order"],
             _flags(row),
             *([row["pair"] or ""] if with_pair else []),
@@ -221,8 +222,33 @@ def _table(
     return table(f"windows of run {subject.run.name}", names, cells)
 
 
-def _shares(row: dict[str, Any], columns: Sequence[str]) -> list[dict[str, Any]]:
-    return row["sources"] if columns else []
+def source_groups(sources: Sequence[str]) -> dict[str, str]:
+    """Return under which name each source is shown.
+
+    Few sources are shown each; of many, those whose names begin alike together, under what they
+    share (``common_crawl`` for ``common_crawl_games`` and ``common_crawl_health``).
+    """
+    if len(sources) <= SHOWN_SOURCES:
+        return {source: source for source in sources}
+    alike: dict[str, list[str]] = {}
+    for source in sources:
+        alike.setdefault(source.partition("_")[0], []).append(source)
+    return {source: _shared(members) for members in alike.values() for source in members}
+
+
+def _shared(names: Sequence[str]) -> str:
+    """Return the words that all names begin with."""
+    if len(names) == 1:
+        return names[0]
+    words = zip(*(name.split("_") for name in names), strict=False)
+    return "_".join(first for first, *_ in takewhile(lambda each: len({*each}) == 1, words))
+
+
+def _shares(row: dict[str, Any], groups: Mapping[str, str]) -> list[str]:
+    read = dict.fromkeys(groups.values(), 0)
+    for share in row.get("sources", ()):
+        read[groups[share["source"]]] += share["instances"]
+    return [f"{count / row['instances']:.2%}" for count in read.values()]
 
 
 def _flags(row: dict[str, Any]) -> str:

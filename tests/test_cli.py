@@ -41,7 +41,7 @@ OPTIONS = {
     "windows": ["--steps", "--prove", "--with", *SHARED],
     "what": ["--steps", "--sample", "--stratify", "--max-remote-bytes", *SHARED],
     "when": ["--instance", "--file", "--document", "--tokens", "--keep-inverse", *SHARED],
-    "checkpoints": ["--from", "--audit", "--all-bytes", *SHARED],
+    "checkpoints": ["--from", "--step", "--audit", "--all-bytes", *SHARED],
     "suite": SHARED,
     "check": ["--quiet", "--json", "--debug", "--help"],
     "doctor": ["--out", "--quiet", "--json", "--debug", "--help"],

@@ -98,6 +98,12 @@ def test_revisions_that_serve_the_final_model_are_found_without_a_network(
         f"stage1-step{step}" for step in (1000, 2000, 3000)
     ]
     assert found["unknown"] == ["main", "odd"]
+    one = ask(capsys, "--step", "2000")["checkpoints"]
+    commit = hashlib.sha1(b"stage1-step2000").hexdigest()
+    assert [row["address"] for row in one] == [f"{REPO}@{commit}"]
+    assert main(["checkpoints", "./small.yaml", "--step", "2500"]) == 2
+    err = capsys.readouterr().err
+    assert "has no checkpoint stage1-step2500" in err and "2000" in err and err.count("\n") == 1
     assert [each["names"] for each in found["audit"]["equal"]] == [["stage1-step2000", "main"]]
 
 

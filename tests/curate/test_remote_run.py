@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,10 +83,7 @@ def test_a_window_is_read_back_exactly_whatever_the_server_does(
     # No tokenizer is here: nothing is shown as text, and the line says what to do.
     assert main(["what", "./far.yaml", "--steps", "0:5", "--sample", "4", "--quiet"]) == 2
     assert "name text_tokenizer in the run file" in capsys.readouterr().err
-    (tmp_path / "tokenizer").mkdir()
-    write_tokenizer(tmp_path / "tokenizer")
-    tokenizer = ("--set", "text_tokenizer=./tokenizer")
-    arguments = ("what", "./far.yaml", "--steps", "0:5", "--sample", "20", *tokenizer)
+    arguments = sampled(tmp_path, 20)
     dry = ask(capsys, *arguments, "--dry-run")["cost"]
     server.fail("status", 500, times=2)
     server.fail("reset", 9, times=2)
@@ -123,3 +121,50 @@ def test_a_whole_window_is_not_fetched_by_accident(
     assert "640 bytes in 20 requests" in err
     assert "raise max_remote_bytes" in err
     assert not any(span for _, span in server.ranges())
+
+
+def test_a_damaged_entry_of_the_cache_is_named_and_put_away(
+    capsys: pytest.CaptureFixture[str], server: Any, tmp_path: Path
+) -> None:
+    arguments = sampled(tmp_path, 6)
+    read = ask(capsys, *arguments)
+    entries = [path for path in (tmp_path / "cache" / "instances").rglob("*") if path.is_file()]
+    entry = max(entries, key=lambda path: path.stat().st_size)
+    data = bytearray(entry.read_bytes())
+    data[3] ^= 1
+    entry.write_bytes(data)
+    assert main([*arguments, "--quiet"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert str(entry) in err
+    assert ask(capsys, *arguments) == read
+
+
+def sampled(folder: Path, count: int) -> list[str]:
+    """Ask for a sample, with a tokenizer to show it."""
+    (folder / "tokenizer").mkdir()
+    write_tokenizer(folder / "tokenizer")
+    tokenizer = ["--set", "text_tokenizer=./tokenizer"]
+    return ["what", "./far.yaml", "--steps", "0:5", "--sample", str(count), *tokenizer]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    capsys: pytest.CaptureFixture[str], server: Any, tmp_path: Path
+) -> None:
+    arguments = sampled(tmp_path, 20)
+    ask(capsys, "windows", "./far.yaml")
+    cache = tmp_path / "cache" / "instances"
+    cache.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(cache)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be mounted, which root can: {done.stderr.strip()}")
+    try:
+        assert main([*arguments, "--quiet"]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert "No space left on device" in err
+        assert [path for path in cache.rglob("*.tmp") if path.is_file()] == []
+    finally:
+        subprocess.run(["umount", str(cache)], check=True)
+    assert len(ask(capsys, *arguments)["documents"]) == 20

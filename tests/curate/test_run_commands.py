@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from curate.cli import main
+from curate.window_commands import source_groups
 from windows.mixes import MixSection, installed_mix, mix_files
 from windows.order_cache import CACHE_VARIABLE
 from windows.permutation import shuffled
@@ -155,6 +156,21 @@ def test_a_run_whose_order_is_unknown_tells_windows_only(
     assert all("sources" not in row for row in found["windows"])
     line = refused(capsys, "what", "apertus-70b", "--steps", "25000:50000")
     assert "order in which run apertus-70b read its data cannot be rebuilt" in line
+
+
+def test_many_sources_are_shown_by_group() -> None:
+    few = [f"s{i}" for i in range(8)]
+    assert source_groups(few) == {name: name for name in few}
+    many = [f"common_crawl_{word}" for word in ("games", "health", "history")]
+    many += [f"stack-edu_{word}" for word in ("C", "Go", "Rust", "SQL")] + ["wikipedia", "arxiv"]
+    shown = source_groups(many)
+    assert list(dict.fromkeys(shown.values())) == [
+        "common_crawl",
+        "stack-edu",
+        "wikipedia",
+        "arxiv",
+    ]
+    assert shown["common_crawl_health"] == "common_crawl"
 
 
 # --- A small run on disk -------------------------------------------------------------------------
