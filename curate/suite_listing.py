@@ -7,8 +7,9 @@ from rich.table import Table
 
 from curate.command import Answer
 from scoring.settings import SuiteSection
-from scoring.suite.registry import Task, blocks, tasks
+from scoring.suite.registry import blocks, tasks
 from scoring.suite.schema import SPLITS, Block
+from scoring.suite.task import Task
 
 
 def list_suite(section: SuiteSection | None) -> Answer:

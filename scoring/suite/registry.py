@@ -1,44 +1,15 @@
 """Which tasks there are, and the blocks of each."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from difflib import get_close_matches
 
 from scoring.suite import addition
 from scoring.suite.schema import SPLITS, Block, Split
+from scoring.suite.task import Task
 from windows.errors import ConfigError
 
 CONTROL = "normal_control"
 """The family that every verdict is read beside; no window is labelled by it."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """One test of the suite.
-
-    Attributes
-    ----------
-    family, name
-        The two parts of its key.
-    wordings
-        For each split the wordings it may be asked in, the default ones first to last. No wording
-        is in both splits: what labels windows must not be what verifies arms.
-    description
-        One line for ``modehop suite``.
-    build
-        ``build(split, wording, demo_seed)`` makes one block.
-    """
-
-    family: str
-    name: str
-    wordings: Mapping[Split, tuple[str, ...]]
-    description: str
-    build: Callable[[Split, str, int], Block]
-
-    @property
-    def key(self) -> str:
-        """``family/name``."""
-        return f"{self.family}/{self.name}"
 
 
 _ADDITION_WORDINGS: dict[Split, tuple[str, ...]] = {"label": ("plain",), "verify": ("after-text",)}
