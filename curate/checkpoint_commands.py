@@ -1,7 +1,7 @@
 """The command that lists a run's checkpoints, wherever they lie, and audits what they are."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from windows.checkpoints.audit import Audit, audit
 from windows.checkpoints.catalogs import (
     Address,
     Catalog,
+    TokenCount,
     count_tokens,
     hub_catalog,
     local_catalog,
@@ -32,10 +33,17 @@ def checkpoints(
     ask: Ask, source: Source | None, step: int | None, audited: bool, all_bytes: bool
 ) -> Answer:
     """List checkpoints, or the one of a step; with an audit, say which are not what they claim."""
-    catalog = _catalog(ask, source or _nearest_source(ask.subject))
+    where = source or _nearest_source(ask.subject)
+    if audited and where == "csv":
+        raise ConfigError(
+            "a table lists addresses, whose weights cannot be compared",
+            where="--audit",
+            do="use --from hub, or --from local with copies of the checkpoints",
+        )
+    catalog = _catalog(ask, where)
+    shown_entries = catalog.entries
     if step is not None:
-        one = resolve_revision(catalog, ask.subject.run.stage, step)
-        catalog = replace(catalog, entries=(one,))
+        shown_entries = (resolve_revision(catalog, ask.subject.run.stage, step),)
     rows = [
         {
             "name": entry.name,
@@ -46,7 +54,7 @@ def checkpoints(
             "suffix": entry.suffix,
             "address": _plain(entry.address),
         }
-        for entry in catalog.entries
+        for entry in shown_entries
     ]
     unknown = [item.name for item in catalog.unknown]
     data: dict[str, Any] = {
@@ -83,7 +91,7 @@ def _nearest_source(subject: Subject) -> Source:
 def _catalog(ask: Ask, source: Source) -> Catalog:
     subject = ask.subject
     released, run = subject.given.run.released, subject.run
-    tokens = count_tokens([run])
+    tokens = _token_count(subject)
     if source == "local":
         return local_catalog(_folder(ask), run.name, tokens=tokens, stage=run.stage)
     if source == "hub":
@@ -92,7 +100,23 @@ def _catalog(ask: Ask, source: Source) -> Catalog:
     address = _named(subject, released.csv, "released.csv")
     beside = subject.given.path.parent
     path = fetched(address, cache_folder() / "lists") if "://" in address else beside / address
-    return csv_catalog(path, run.name, tokens=tokens, stage=run.stage)
+    before = {
+        name: stage.tokens_before
+        for name, stage in released.stages.items()
+        if stage.tokens_before is not None
+    }
+    return csv_catalog(path, run.name, tokens=tokens, stage=run.stage, starts=before)
+
+
+def _token_count(subject: Subject) -> TokenCount:
+    """Count tokens by the run's step map, and of later stages by their batch size."""
+    own, stages = count_tokens([subject.run]), subject.given.run.released.stages
+
+    def count(stage: str, step: int) -> int | None:
+        later = stages.get(stage) or stages.get(stage.partition("-ingredient")[0])
+        return step * later.batch_tokens if later else own(stage, step)
+
+    return count
 
 
 def _folder(ask: Ask) -> Path:
@@ -106,7 +130,9 @@ def _folder(ask: Ask) -> Path:
     raise ConfigError(
         f"there are no checkpoints of run {ask.subject.run.name} here",
         where=str(ask.subject.given.path),
-        do="make them with modehop score, or name their folder in checkpoints",
+        do="name their folder in checkpoints"
+        if not ask.subject.given.run.embedded
+        else "make them: modehop score of the same study",
     )
 
 
@@ -159,4 +185,6 @@ def _audit_words(found: Audit) -> list[str]:
 def _refusal(found: Audit) -> str:
     if found.equal:
         return "checkpoints of different steps serve the same bytes"
-    return "files of the cache are damaged" if found.damaged else ""
+    if found.damaged:
+        return "files of the cache are damaged"
+    return f"{len(found.skipped)} checkpoints could not be compared" if found.skipped else ""

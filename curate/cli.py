@@ -22,6 +22,7 @@ from curate.command import (
     study_command,
 )
 from curate.endings import REFUSED
+from windows.reading.limits import MOST_REMOTE_BYTES
 
 ALL, ASK, KEEP = "A study, from end to end", "What a run read", "Housekeeping"
 STEPS = "A study, step by step"
@@ -187,13 +188,15 @@ def what(
     steps: Annotated[
         str, typer.Option("--steps", metavar="A:B", help="From checkpoint A to checkpoint B.")
     ],
-    sample: Annotated[int, typer.Option("--sample", min=0, help="Show N of the documents.")] = 0,
+    sample: Annotated[
+        int, typer.Option("--sample", min=0, max=10**7, help="Show N of the documents.")
+    ] = 0,
     stratify: Annotated[
         bool, typer.Option("--stratify", help="Draw from every source, rare ones more often.")
     ] = False,
     max_remote_bytes: Annotated[
         int, typer.Option("--max-remote-bytes", min=1, help="Refuse to fetch more than this.")
-    ] = 2**30,
+    ] = MOST_REMOTE_BYTES,
 ) -> Answer:
     """Show what the batches between two steps held: sources exactly, documents sampled."""
     from curate.stream_commands import what

@@ -55,8 +55,10 @@ def dry_run_of_question(ask: Ask, needs: Sequence[str], options: Mapping[str, An
     cost = what_it_costs(ask, options["steps"], options["sample"], options["stratify"])
     line = (
         f"{cost['instances']:,} instances: {cost['requests']:,} requests for {cost['bytes']:,}"
-        f" bytes, {cost['cached']:,} of the instances are here already"
+        f" bytes; {cost['cached']:,} ranges are here already"
     )
+    if cost["ids_to_shuffle"]:
+        line += f"; first the order of {cost['ids_to_shuffle']:,} ids is made and kept, once"
     assert not callable(answer.shown)
     return Answer({**answer.data, "cost": cost}, (*answer.shown, line))
 

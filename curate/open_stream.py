@@ -1,11 +1,10 @@
 """Open what a run read: its token files found, its order rebuilt or taken from the cache."""
 
-from windows.reading.limits import ReadLimits
-
 from curate.command import Ask
 from curate.run_data import RunData, given_data, made_data
 from curate.stream import Stream
 from windows.order_cache import OrderCache, cache_folder
+from windows.reading.limits import ReadLimits
 from windows.store import Artefact
 
 
@@ -37,6 +36,14 @@ def open_stream(ask: Ask, *, inverse: bool = False, max_remote_bytes: int | None
     elif subject.grid is not None and subject.grid.end_step is not None:
         end_step = min(end_step, subject.grid.end_step)
     return Stream(subject.given.run, subject.run, data, order, end_step)
+
+
+def order_to_make(ask: Ask) -> int:
+    """Return how many ids would have to be shuffled and kept first; 0 where none."""
+    data = _data(ask, None)
+    order = ask.subject.run.order([file.bytes for file in data.files])
+    lacking = OrderCache(cache_folder() / "orders", ask.reporter).lacks(order)
+    return order.permutation.count if lacking else 0
 
 
 def _data(ask: Ask, max_remote_bytes: int | None) -> RunData:

@@ -6,7 +6,7 @@ import numpy as np
 
 from curate.stream import Stream
 from windows.errors import ConfigError
-from windows.run import Window
+from windows.run import Window, jumps
 
 
 def paired(stream: Stream, windows: Sequence[Window], other: Stream) -> dict[str, str | None]:
@@ -35,6 +35,7 @@ def _check_same(stream: Stream, other: Stream) -> None:
         ("sequence length", ours.sequence_length, theirs.sequence_length),
         ("shuffle", _shuffle(stream), _shuffle(other)),
         ("file sizes", ours.file_bytes, theirs.file_bytes),
+        ("list of files", _names(stream), _names(other)),
     ):
         if a != b:
             raise ConfigError(
@@ -43,6 +44,10 @@ def _check_same(stream: Stream, other: Stream) -> None:
                 got=f"another {what}",
                 do="name a run of the same files, seed and epoch",
             )
+
+
+def _names(stream: Stream) -> list[str]:
+    return [file.path.rsplit("/", 1)[-1] for file in stream.files]
 
 
 def _shuffle(stream: Stream) -> tuple[int, int | None, int]:
@@ -56,7 +61,23 @@ def _twin(stream: Stream, each: Window, other: Stream) -> str | None:
     first, stop = sizes.batch_at(np.array([start, end])).tolist()
     if (sizes.position(first), sizes.position(stop)) != (start, end):
         return None
-    steps = [other.run.steps_of_batch(batch) for batch in (first, stop)]
-    if not all(steps) or steps[1][0] > other.end_step:
+    found = [
+        f"{begin}:{begin + stop - first}"
+        for begin in other.run.steps_of_batch(first)
+        if _reads(other, begin, first, stop)
+    ]
+    if not found:
         return None
-    return f"{other.run.name} {steps[0][0]}:{steps[1][0]}"
+    exact = stream.run.exact_between(each.first_step, each.end_step) and all(
+        other.run.exact_between(*map(int, steps.split(":"))) for steps in found
+    )
+    return f"{other.run.name} {' and '.join(found)}" + ("" if exact else ", steps not exact")
+
+
+def _reads(other: Stream, begin: int, first: int, stop: int) -> bool:
+    """Tell whether the other run read the batches ``[first, stop)`` in a row from a step on."""
+    end = begin + stop - first
+    if end > other.end_step:
+        return False
+    between = any(begin < step < end for step in jumps(other.run))
+    return not between and other.run.batch_of_step(end - 1) == stop - 1

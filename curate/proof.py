@@ -5,19 +5,24 @@ window by the loader state in the checkpoints' ``train/rank0.pt``: the fingerpri
 the seed, the epoch, and the batches that were read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from curate.subject import Subject
 from windows.checkpoints.trainer_state import (
     FINGERPRINT_VERSION,
+    TRAINER_STATE,
+    Rebuilt,
     TrainerState,
     prove,
     read_trainer_state,
 )
+from windows.errors import DataError
+from windows.order import DataOrder
 from windows.order_cache import cache_folder
+from windows.progress import Reporter
+from windows.reading.threads import in_threads
 from windows.reading.whole import fetched, fetched_before
 from windows.run import Window
 
@@ -59,22 +64,48 @@ class StateProofs:
     ----------
     subject
         The run.
+    order
+        Its rebuilt order.
     fingerprint
         Of the reconstruction.
-    epoch_batches
-        Batches of a whole epoch.
-    fetch
-        Whether states that are not here may be fetched; else those fetched before are used.
     """
 
-    def __init__(
-        self, subject: Subject, fingerprint: str, epoch_batches: int, *, fetch: bool
-    ) -> None:
+    def __init__(self, subject: Subject, order: DataOrder, fingerprint: str) -> None:
         self._subject = subject
-        self._fingerprint = fingerprint
-        self._epoch_batches = epoch_batches
-        self._fetch = fetch
-        self._faults: dict[int, list[str] | None] = {}
+        self._order = order
+        read = order.positions(0, order.num_batches)[1]
+        self._rebuilt = Rebuilt(
+            fingerprint,
+            subject.run.seed,
+            subject.run.epoch,
+            subject.run.sequence_length,
+            read * subject.run.sequence_length,
+        )
+        self._states: dict[int, TrainerState | None] = {}
+        self._missing = ""
+
+    def fetch(self, steps: Collection[int], reporter: Reporter) -> None:
+        """Fetch the states of checkpoints, each once; one that cannot be had is only noted."""
+        folder = cache_folder() / "trainer-states"
+        addresses = [self._address(step) for step in steps]
+        remote = [each for each in addresses if each is not None and "://" in each]
+
+        def get(address: str) -> str:
+            try:
+                fetched(address, folder)
+            except DataError as error:
+                return f"{error.what}: {error.got}"
+            return ""
+
+        faults: list[str] = []
+        with reporter.task("fetching trainer states", len(remote)) as advance:
+
+            def done(fault: str) -> None:
+                faults.append(fault)
+                advance()
+
+            in_threads(get, remote, 8, done=done)
+        self._missing = next((fault for fault in faults if fault), "")
 
     def of(self, asked: Window) -> Proof:
         """Judge a window.
@@ -82,55 +113,49 @@ class StateProofs:
         Raises
         ------
         DataError
-            A state is there and cannot be read, or could not be fetched.
+            A state is there and cannot be read.
         """
-        if not self._subject.run.exact_between(asked.first_step, asked.end_step):
-            return Proof(NOT_PROVED, "which batch these steps read is not known exactly")
-        missing = []
-        for step in (asked.first_step, asked.end_step):
-            faults = self._at(step)
-            if faults == [_OTHER_VERSION]:
-                return Proof(NOT_PROVED, _OTHER_VERSION)
-            if faults is None:
-                missing.append(step)
-            elif faults:
+        if self._subject.run.loader != "olmo-core":
+            return Proof(NOT_PROVED, "a run with this loader keeps no state that tells its order")
+        found = {step: self._state(step) for step in (asked.first_step, asked.end_step)}
+        states = {step: state for step, state in found.items() if state is not None}
+        if any(each.fingerprint_version != FINGERPRINT_VERSION for each in states.values()):
+            return Proof(NOT_PROVED, _OTHER_VERSION)
+        exact = self._subject.run.exact_between(asked.first_step, asked.end_step)
+        for step, state in states.items():
+            faults = self._faults(step, state, exact)
+            if faults:
                 return Proof(DISPROVED, f"checkpoint {step}: {'; '.join(faults)}")
-        if missing:
-            ends = "both ends" if len(missing) == 2 else "one end"
-            return Proof(NOT_PROVED, f"no trainer state of the checkpoint at {ends} {self._hint}")
+        if not exact:
+            return Proof(NOT_PROVED, _inexact(states))
+        if len(states) < 2:
+            return Proof(NOT_PROVED, self._lacking("either end" if not states else "one end"))
         return Proof(PROVED, "the trainer states at both ends match")
 
-    def _at(self, step: int) -> list[str] | None:
-        """Return what does not match at a checkpoint; None where its state is not at hand."""
-        if step not in self._faults:
-            self._faults[step] = self._compared(step)
-        return self._faults[step]
-
-    def _compared(self, step: int) -> list[str] | None:
-        state, run = self._state(step), self._subject.run
-        if state is None:
-            return None
-        if state.fingerprint_version != FINGERPRINT_VERSION:
-            return [_OTHER_VERSION]
-        return prove(
+    def _faults(self, step: int, state: TrainerState, exact: bool) -> list[str]:
+        run, batch = self._subject.run, self._subject.run.batch_of_step(step)
+        faults = prove(
             state,
-            fingerprint=self._fingerprint,
-            seed=run.seed,
-            epoch=run.epoch,
-            batch=run.batch_of_step(step),
-            epoch_batches=self._epoch_batches,
+            self._rebuilt,
+            step=step,
+            tokens=self._order.batch_sizes.position(batch) * run.sequence_length,
+            batch_tokens=run.instances_per_batch(step) * run.sequence_length,
         )
+        # Where step and batch are not known to agree, a difference between them says nothing new.
+        return faults if exact else [f for f in faults if " processed" not in f.partition(":")[0]]
 
     def _state(self, step: int) -> TrainerState | None:
+        if step not in self._states:
+            self._states[step] = self._read(step)
+        return self._states[step]
+
+    def _read(self, step: int) -> TrainerState | None:
         address = self._address(step)
         if address is None:
             return None
-        if "://" not in address:
-            path = Path(address)
-            return read_trainer_state(path) if path.is_file() else None
         folder = cache_folder() / "trainer-states"
-        path_or_none = fetched(address, folder) if self._fetch else fetched_before(address, folder)
-        return read_trainer_state(path_or_none) if path_or_none else None
+        path = fetched_before(address, folder) if "://" in address else Path(address)
+        return read_trainer_state(path) if path is not None and path.is_file() else None
 
     def _address(self, step: int) -> str | None:
         template = self._subject.given.run.released.trainer_state
@@ -140,15 +165,23 @@ class StateProofs:
             return address if "://" in address else str(beside / address)
         folder = self._subject.given.checkpoint_folder
         names = (f"{self._subject.run.stage}-step{step}", f"step{step}")
-        found = [folder / name / "train" / "rank0.pt" for name in names] if folder else []
+        found = [folder / name / TRAINER_STATE for name in names] if folder else []
         return next((str(path) for path in found if path.is_file()), None)
 
-    @cached_property
-    def _hint(self) -> str:
+    def _lacking(self, ends: str) -> str:
         template = self._subject.given.run.released.trainer_state
-        if template is not None and "://" in template and not self._fetch:
-            return "is here (--prove fetches it)"
-        return "is here" if template is None else "is where the run file says"
+        if self._missing:
+            return f"no trainer state of the checkpoint at {ends} can be had: {self._missing}"
+        if template is None:
+            return f"the run has no trainer state of the checkpoint at {ends} that is known here"
+        hint = " (--prove fetches it)" if "://" in template else ""
+        return f"no trainer state of the checkpoint at {ends} is here{hint}"
+
+
+def _inexact(states: Mapping[int, TrainerState]) -> str:
+    why = "which batch these steps read is not known exactly"
+    told = [f"{state.batches_processed:,} at step {step:,}" for step, state in states.items()]
+    return f"{why}; the checkpoints say batch {' and '.join(told)}" if told else why
 
 
 def refuse_disproved(proofs: Mapping[str, Proof]) -> str:

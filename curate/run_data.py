@@ -10,10 +10,10 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from curate.run_file import GivenRun, RunFile
-from windows.documents import bounds_beside
+from windows.documents import SUFFIX, bounds_beside
 from windows.errors import ConfigError, DataError
 from windows.manifest import data_files, read_manifest
-from windows.mixes import MixSection, installed_mix, mix_files, read_sizes, sized
+from windows.mixes import MixSection, SizeManifest, installed_mix, mix_files, read_sizes, sized
 from windows.mixture_section import SourceMixtureSection
 from windows.order_cache import cache_folder
 from windows.progress import Reporter
@@ -71,6 +71,28 @@ class RunData:
             vocab_size=self.run.tokenizer.vocab_size,
             cache=RangeCache(cache_folder() / "instances"),
             limits=self.limits,
+        )
+
+    def fetched_bounds(self, file: int) -> Path:
+        """Fetch the bounds of a remote file.
+
+        Raises
+        ------
+        ConfigError
+            The file is local and has none, or they cannot be fetched.
+        """
+        address = self.files[file].path
+        got = "no .csv.gz beside it"
+        if "://" in address:
+            try:
+                return fetched(address.rpartition(".")[0] + SUFFIX, cache_folder() / "bounds")
+            except DataError as error:
+                got = f"{error.what}: {error.got}"
+        raise ConfigError(
+            "documents of this file cannot be looked up: it has no bounds",
+            where=f"--document, in {address}",
+            got=got,
+            do="ask by --tokens A:B or by --instance, or put its .csv.gz beside it",
         )
 
     def text(self, ids: npt.NDArray[np.uint32]) -> str:
@@ -156,7 +178,7 @@ def _heads(
     note = ""
     if mixture.sizes is not None:
         manifest = read_sizes(beside / mixture.sizes)
-        sizes, note = dict(manifest.bytes), f"file sizes from {mixture.sizes}: {manifest.note}"
+        sizes, note = dict(manifest.bytes), _from_manifest(mixture.sizes, manifest)
     else:
         found = _asked([_address(path, beside) for path in mixture.paths], reporter)
         sizes = dict(zip(mixture.paths, found, strict=True))
@@ -166,16 +188,20 @@ def _heads(
 
 
 def _mixed(mix: MixSection, beside: Path, reporter: Reporter) -> tuple[tuple[DataFile, ...], str]:
-    files = mix_files(mix, _mix_text(mix, beside))
+    placed = mix.model_copy(update={"base": _address(mix.base, beside)})
+    files = mix_files(placed, _mix_text(mix, beside))
     if mix.sizes is not None:
         path = beside / mix.sizes
         manifest = read_sizes(path)
-        note = f"file sizes from {mix.sizes}" + (f": {manifest.note}" if manifest.note else "")
-        return sized(files, manifest, str(path)), note
+        return sized(files, manifest, str(path)), _from_manifest(mix.sizes, manifest)
     sizes = _asked([file.address for file in files], reporter)
     pairs = zip(files, sizes, strict=True)
     found = tuple(DataFile(source=f.source, path=f.address, bytes=size) for f, size in pairs)
     return found, f"file sizes as served below {mix.base}"
+
+
+def _from_manifest(name: str, manifest: SizeManifest) -> str:
+    return f"file sizes from {name}" + (f": {manifest.note}" if manifest.note else "")
 
 
 def _mix_text(mix: MixSection, beside: Path) -> str:

@@ -111,6 +111,7 @@ class GivenRun:
 _PLACES = (
     "data",
     "checkpoints",
+    "mix.base",
     "mix.list",
     "mix.sizes",
     "source_mixture.sizes",

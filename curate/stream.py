@@ -6,8 +6,6 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from windows.reading.digest import digest
-from windows.reading.limits import ReadCost
 
 from curate.run_data import RunData
 from curate.run_file import RunFile
@@ -17,6 +15,8 @@ from windows.documents import NamedSpan, read_document_bounds
 from windows.errors import ConfigError
 from windows.order import DataOrder
 from windows.progress import Advance
+from windows.reading.digest import digest
+from windows.reading.limits import ReadCost
 from windows.run import RunConfig, Window, window
 from windows.tokens import documents
 
@@ -77,8 +77,8 @@ class Reading:
     """When an instance was read: its batch, -1 for the unused tail, and the steps that took it.
 
     Step ``s`` means: trained between checkpoint ``s`` and checkpoint ``s + 1``. No step where the
-    run ended before the batch, or skipped it. `exact` says whether batch and step are known to
-    belong together.
+    run ended before the batch, or skipped it. `step_map_exact` says whether batch and step are
+    known to belong together.
     """
 
     instance: int
@@ -86,7 +86,7 @@ class Reading:
     first_token: int
     batch: int
     steps: tuple[int, ...]
-    exact: bool
+    step_map_exact: bool
 
 
 class Stream:
@@ -155,7 +155,15 @@ class Stream:
         """
         ids = self.order.instances(asked.first_batch, asked.end_batch)
         if stratify:
-            return sampling.stratified(ids, self.counter.source_of(ids), count, seed)
+            sources = self.counter.source_of(ids)
+            if count < len(np.unique(sources)):
+                raise ConfigError(
+                    "too few to see every source",
+                    where="--sample",
+                    got=str(count),
+                    do=f"draw at least {len(np.unique(sources))}, or leave out --stratify",
+                )
+            return sampling.stratified(ids, sources, count, seed)
         return sampling.uniform(ids, count, seed)
 
     def cost(self, drawn: sampling.Sample) -> ReadCost:
@@ -212,19 +220,53 @@ class Stream:
             )
         return found, digest(rows)
 
-    def reading(self, instance: int) -> Reading:
-        """Return when an instance was read; ConfigError if the run has no such instance."""
-        files, offsets = self.order.locate([instance])
-        batch = int(self.order.batch_of([instance])[0])
+    def readings(self, instances: Sequence[int]) -> list[Reading]:
+        """Return when instances were read; ConfigError if the run has no such instance."""
+        batches = self.order.batch_of(instances).tolist()
+        files, offsets = (each.tolist() for each in self.order.locate(instances))
+        places = zip(instances, files, offsets, batches, strict=True)
+        return [self._reading(*place) for place in places]
+
+    def _reading(self, instance: int, file: int, offset: int, batch: int) -> Reading:
         steps = tuple(step for step in self.run.steps_of_batch(batch) if step < self.end_step)
         return Reading(
             instance=instance,
-            file=int(files[0]),
-            first_token=int(offsets[0]) // self.run.token_bytes,
+            file=file,
+            first_token=offset // self.run.token_bytes,
             batch=batch,
             steps=steps,
-            exact=all(self.run.exact_between(step, step + 1) for step in steps),
+            step_map_exact=all(self.run.exact_between(step, step + 1) for step in steps),
         )
+
+    def notes(self, first_step: int = 0, end_step: int | None = None) -> list[str]:
+        """Say what a reader must know of steps ``[first_step, end_step)``, or of the whole run."""
+        lines = [self.data.note] if self.data.note else []
+        lines += [
+            remark.says
+            for remark in self.file.remarks
+            if remark.of_the_whole_run
+            or (end_step is not None and remark.touches(first_step, end_step))
+        ]
+        if end_step is not None and not self.run.exact_between(first_step, end_step):
+            lines.insert(0, "which batch these steps read is not known exactly")
+        return lines
+
+    def check_tokens(self, file: int, start: int, end: int) -> None:
+        """Refuse tokens that a file does not have.
+
+        Raises
+        ------
+        ConfigError
+            ``[start, end)`` is empty or not in the file.
+        """
+        count = self.data.file_bytes[file] // self.run.token_bytes
+        if not 0 <= start < end <= count:
+            raise ConfigError(
+                f"no tokens of a file of {count:,}",
+                where="--tokens",
+                got=f"{start}:{end}",
+                do=f"choose a range within 0:{count}",
+            )
 
     def instances_of(self, file: int, start: int, end: int) -> list[int]:
         """Return the instances that hold tokens ``[start, end)`` of a file.
@@ -232,7 +274,10 @@ class Stream:
         None where all of them lie behind the file's last whole instance, which no run reads.
         """
         size = self.run.token_bytes
-        held = self.order.layout.overlapping(file, start * size, end * size)
+        last = min(end * size, self.order.file_bytes[file])
+        if start * size >= last:
+            return []
+        held = self.order.layout.overlapping(file, start * size, last)
         return [int(each) for each in held]
 
     def document_span(self, file: int, document: str) -> tuple[int, int]:
@@ -248,13 +293,7 @@ class Stream:
         ConfigError
             There is no such document, or there are no bounds to find it by.
         """
-        path = self.data.bounds[file]
-        if path is None:
-            raise ConfigError(
-                "documents of this file cannot be looked up: it has no bounds",
-                where=f"--document, in {self.files[file].path}",
-                do="ask by --tokens A:B or by --instance, or put its .csv.gz beside it",
-            )
+        path = self.data.bounds[file] or self.data.fetched_bounds(file)
         bounds = read_document_bounds(path)
         place = bounds.find(document)
         if place is None:
@@ -270,12 +309,11 @@ class Stream:
         self, row: npt.NDArray[np.uint32], file: int, first: int, seed: Sequence[int]
     ) -> NamedSpan:
         path = self.data.bounds[file]
-        if path is None:
-            spans = documents(row, self.run.tokenizer.eos_id)
-            named = [NamedSpan(span, "", "") for span in spans]
-        else:
-            named = read_document_bounds(path).within(first, first + len(row))
         place = int(np.random.default_rng(list(seed)).integers(len(row)))
+        named = read_document_bounds(path).within(first, first + len(row)) if path else []
+        # Bounds may have gaps, or end before their file: what they leave out is split by EOS.
+        spans = documents(row, self.run.tokenizer.eos_id)
+        named += [NamedSpan(span, "", "") for span in spans]
         return next(each for each in named if each.span.start <= place < each.span.end)
 
     def _masks(self, rows: npt.NDArray[np.uint32]) -> list[bool | None]:
@@ -291,8 +329,10 @@ class Stream:
         return self.order.batch_sizes.batch_at(places + start)
 
 
-def find_file(data: RunData, name: str) -> int:
+def find_file(data: RunData, name: str) -> tuple[int, ...]:
     """Return the index of the token file that `name` means: an index, a path, or the end of one.
+
+    A file that the run lists, and reads, more than once has as many.
 
     Raises
     ------
@@ -301,12 +341,12 @@ def find_file(data: RunData, name: str) -> int:
     """
     files = data.files
     if name.isdecimal() and int(name) < len(files):
-        return int(name)
+        return (int(name),)
     parts = name.split("/")
     paths = [file.path.split("/") for file in files]
     meant = [i for i, path in enumerate(paths) if path[-len(parts) :] == parts]
-    if len(meant) == 1:
-        return meant[0]
+    if len({files[i].path for i in meant}) == 1:
+        return tuple(meant)
     raise ConfigError(
         "more than one token file is called this" if meant else "no such token file",
         where="--file",

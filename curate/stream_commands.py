@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import RenderableType
 
 from curate.command import Answer, Ask
-from curate.open_stream import open_stream
+from curate.open_stream import open_stream, order_to_make
 from curate.stream import Reading, SampledDocument, Share, Stream, find_file
 from curate.tables import table
 from windows.errors import ConfigError
@@ -21,33 +21,42 @@ def what(ask: Ask, steps: str, sample: int, stratify: bool, max_remote_bytes: in
     asked = stream.window(*step_range(steps))
     shares = stream.composition(asked.first_batch, asked.end_batch)
     exact = stream.run.exact_between(asked.first_step, asked.end_step)
+    notes = stream.notes(asked.first_step, asked.end_step)
     data = {
         **asdict(asked),
-        "exact": exact,
+        "step_map_exact": exact,
+        "notes": notes,
         "instances": sum(share.instances for share in shares),
         "sources": _plain(shares),
         "documents": [],
     }
     shown: list[RenderableType] = [_shares_table(asked, shares)]
-    if not exact:
-        shown.append("which batch these steps read is not known exactly: see modehop windows")
     if sample:
         seed = ask.subject.seed
         drawn = stream.draw(asked, sample, seed, stratify=stratify)
         with ask.reporter.task("reading instances", len(drawn.ids)) as advance:
             documents, sha256 = stream.documents(asked, drawn, seed, advance)
         data |= {"documents": _plain(documents), "sha256": sha256}
-        shown += [_documents_table(documents, stratify), f"sha256 of the bytes read: {sha256}"]
-    return Answer(data, shown)
+        shown += [_documents_table(documents, stratify), f"sha256 of the ids read: {sha256}"]
+    return Answer(data, [*shown, *notes])
 
 
 def what_it_costs(ask: Ask, steps: str, sample: int, stratify: bool) -> dict[str, Any]:
-    """Return what a sample would cost: requests, bytes, and instances that are here already."""
+    """Return what a sample would cost: requests, bytes, and ranges that are here already.
+
+    Where the order would have to be made first, which instances they are is not known: then as if
+    none were here.
+    """
+    first = order_to_make(ask)
+    if first:
+        size = ask.subject.run.sequence_length * ask.subject.run.token_bytes
+        cost = {"requests": sample, "bytes": sample * size, "cached": 0}
+        return {"instances": sample, **cost, "ids_to_shuffle": first}
     stream = open_stream(ask)
     drawn = stream.draw(
         stream.window(*step_range(steps)), sample, ask.subject.seed, stratify=stratify
     )
-    return {"instances": len(drawn.ids), **asdict(stream.cost(drawn))}
+    return {"instances": len(drawn.ids), **asdict(stream.cost(drawn)), "ids_to_shuffle": 0}
 
 
 def when(
@@ -77,19 +86,23 @@ def when(
     ids: Sequence[int] = [instance] if instance is not None else []
     place: dict[str, Any] = {}
     if file is not None:
-        index = find_file(stream.data, file)
+        found = find_file(stream.data, file)
         if document is not None:
-            start, end = stream.document_span(index, document)
+            start, end = stream.document_span(found[0], document)
         else:
             start, end = number_range(tokens or "", "--tokens")
-        ids = stream.instances_of(index, start, end)
-        place = {"file": stream.files[index].path, "tokens": [start, end]}
-    readings = [stream.reading(each) for each in ids]
+            stream.check_tokens(found[0], start, end)
+        ids = [each for index in found for each in stream.instances_of(index, start, end)]
+        place = {"file": stream.files[found[0]].path, "tokens": [start, end]}
+    readings = stream.readings(ids)
     answers = [_reading_words(each, stream) for each in readings]
     rows = [{**asdict(each), "answer": say} for each, say in zip(readings, answers, strict=True)]
     if not rows:
         answers = ["never read: these tokens lie behind their file's last whole instance"]
-    return Answer({"run": stream.run.name, **place, "readings": rows}, answers)
+    steps = [step for each in readings for step in each.steps]
+    notes = stream.notes(min(steps), max(steps) + 1) if steps else stream.notes()
+    data = {"run": stream.run.name, **place, "readings": rows, "notes": notes}
+    return Answer(data, [*answers, *notes])
 
 
 def step_range(text: str) -> tuple[int, int]:
@@ -114,7 +127,7 @@ def _reading_words(reading: Reading, stream: Stream) -> str:
     if not reading.steps:
         return f"{name}: batch {reading.batch}, never read: the run ended at step {stream.end_step}"
     steps = " and ".join(f"{step} -> {step + 1}" for step in reading.steps)
-    unsure = "" if reading.exact else ", if the run's step map held, which is not known exactly"
+    unsure = "" if reading.step_map_exact else ", if the step map held, which is not known exactly"
     return f"{name}: batch {reading.batch}, step {steps}{unsure}"
 
 
@@ -128,9 +141,7 @@ def _shares_table(asked: Window, shares: Sequence[Share]) -> RenderableType:
                 each.source,
                 f"{each.instances:,}",
                 f"{each.tokens:,}",
-                f"{each.tokens / read:.1%}"
-                if each.tokens * 200 > read
-                else f"{each.tokens / read:.3%}",
+                _share(each.tokens / read),
             )
             for each in shares
         ],

@@ -30,7 +30,10 @@ def windows(ask: Ask, steps: str | None, prove: bool, pair: str | None) -> Answe
     stream = open_stream(ask)
     asked = _windows(subject, stream, steps)
     fingerprint = _fingerprint(stream)
-    proofs = _proofs(ask, stream, fingerprint, prove)
+    proofs = _proofs(ask, stream, fingerprint)
+    if prove and isinstance(proofs, StateProofs):
+        edges = {step for each in asked for step in (each.first_step, each.end_step)}
+        proofs.fetch(sorted(edges), ask.reporter)
     verdicts = {each.name: proofs.of(each) for each in asked}
     rows = []
     with ask.reporter.task("counting sources", len(asked)) as advance:
@@ -75,16 +78,16 @@ def _without_order(subject: Subject, steps: str | None, pair: str | None) -> Ans
 
 def _windows(subject: Subject, stream: Stream, steps: str | None) -> list[Window]:
     first, end, every = _grid(subject, steps, stream.end_step)
-    if end > stream.end_step:
-        # Refused in the words of a question about one window.
-        stream.window(first, end)
     if jumps(subject.run):
         return cut_at_jumps(subject.run, first, end, every)
     return tile(stream.run, stream.order, first, end, every)
 
 
 def _grid(subject: Subject, steps: str | None, end_step: int | None) -> tuple[int, int, int]:
-    """Return first step, end step, and steps of a window."""
+    """Return first step, end step, and steps of a window, all within the run.
+
+    `end_step` is where the data end, if that is known.
+    """
     grid = subject.grid
     if grid is None:
         raise ConfigError(
@@ -92,16 +95,23 @@ def _grid(subject: Subject, steps: str | None, end_step: int | None) -> tuple[in
             where=f"{subject.given.path}: windows",
             do="give --set windows.every=1000, or whatever lies between two checkpoints",
         )
-    if steps is not None:
-        return (*step_range(steps), grid.every)
-    end = grid.end_step if grid.end_step is not None else end_step
-    if end is None:
+    ends = [end for end in (grid.end_step, end_step) if end is not None]
+    if not ends:
         raise ConfigError(
             "the run file does not say where its windows end",
             where=f"{subject.given.path}: windows.end_step",
-            do="give --steps A:B",
+            do="give --set windows.end_step=...",
         )
-    return grid.first_step, end, grid.every
+    begin, last = subject.run.step_map[0].first_step, min(ends)
+    first, end = (grid.first_step, last) if steps is None else step_range(steps)
+    if not begin <= first < end <= last:
+        raise ConfigError(
+            f"no window of run {subject.run.name}, whose steps here end at {last}",
+            where="--steps" if steps is not None else f"{subject.given.path}: windows",
+            got=f"{first}:{end}",
+            do=f"choose a range within {begin}:{last}",
+        )
+    return first, end, grid.every
 
 
 def _fingerprint(stream: Stream) -> str | None:
@@ -111,11 +121,9 @@ def _fingerprint(stream: Stream) -> str | None:
     return stream.order.fingerprint(names, stream.run.tokenizer, stream.run.dataset_class)
 
 
-def _proofs(
-    ask: Ask, stream: Stream, fingerprint: str | None, prove: bool
-) -> LoggedProofs | StateProofs:
+def _proofs(ask: Ask, stream: Stream, fingerprint: str | None) -> LoggedProofs | StateProofs:
     if ask.call is None or not ask.subject.given.run.embedded:
-        return StateProofs(ask.subject, fingerprint or "", stream.order.num_batches, fetch=prove)
+        return StateProofs(ask.subject, stream.order, fingerprint or "")
     trained = ask.call.looking().pretrain()
     if not trained.id:
         return LoggedProofs(None)
@@ -126,8 +134,9 @@ def _proofs(
 
 def _other(ask: Ask, pair: str) -> Stream:
     subject = load_subject(pair)
-    if subject.run.loader == "unknown":
-        raise ConfigError("this run's order is not known", where="--with", got=pair)
+    if subject.run.loader == "unknown" or subject.given.run.embedded:
+        what = "is made here" if subject.given.run.embedded else "has an order that is not known"
+        raise ConfigError(f"run {subject.run.name} {what}", where="--with", got=pair)
     ours, theirs = ask.subject.given, subject.given
     if ours.run.mix and theirs.run.mix and ours.run.mix.name == theirs.run.mix.name:
         # The same files have the same sizes, which need not be given or asked for twice.
@@ -149,6 +158,9 @@ def _row(subject: Subject, each: Window, proof: Proof) -> dict[str, Any]:
         **asdict(each),
         "exact": run.exact_between(each.first_step, each.end_step),
         "seam": [step for step in jumps(run) if each.first_step <= step <= each.end_step],
+        "batch_size_changes": [
+            step for step in run.batch_changes if each.first_step <= step < each.end_step
+        ],
         "remarks": told,
         "order": proof.verdict,
         "why": proof.why,
@@ -206,7 +218,7 @@ def _table(
     groups = source_groups(sources)
     with_pair = any("pair" in row for row in rows)
     names = ["window", "batches", "tokens", *dict.fromkeys(groups.values()), "order", "remarks"]
-    names += ["the same in the other run"] if with_pair else []
+    names += ["read by the other run in"] if with_pair else []
     cells = [
         [
             row["name"],
@@ -254,4 +266,5 @@ def _shares(row: dict[str, Any], groups: Mapping[str, str]) -> list[str]:
 def _flags(row: dict[str, Any]) -> str:
     flags = [] if row["exact"] else ["batches not exact"]
     flags += [f"seam at {step}" for step in row["seam"]]
+    flags += [f"batch size changes at {step}" for step in row["batch_size_changes"]]
     return ", ".join([*flags, *(f"[{number}]" for number in row["remarks"])])

@@ -28,7 +28,7 @@ class MixSection(Section):
     name
         As OLMo-core calls it, such as ``OLMo-mix-0925-official``.
     base
-        What stands before every path: a URL or a folder.
+        What stands before every path: a URL, or a folder relative to the run file.
     tokenizer
         What ``{TOKENIZER}`` stands for.
     list

@@ -334,16 +334,17 @@ class DataOrder:
         return self
 
     def _checked(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        wanted = np.asarray(ids, dtype=np.int64)
-        outside = wanted[(wanted < 0) | (wanted >= self.num_instances)]
+        given = np.asarray(ids)
+        # A number that no integer type holds is no int64, and is compared as it is.
+        outside = given[(given < 0) | (given >= self.num_instances)]
         if outside.size:
             raise ConfigError(
                 "no such instance",
                 where="instance",
-                got=str(int(outside[0])),
+                got=str(outside.flat[0]),
                 do=f"choose from [0, {self.num_instances})",
             )
-        return wanted
+        return given.astype(np.int64)
 
 
 def _check_lengths(length: int, longest: int | None, token_bytes: int, epoch: int) -> None:

@@ -80,6 +80,13 @@ class OrderCache:
             kept = replace(kept, inverse=there.path / INVERSE_FILE)
         return replace(order, kept=kept)
 
+    def lacks(self, order: DataOrder) -> bool:
+        """Tell whether `kept` would have to make the permutation."""
+        wanted = order.permutation
+        if wanted.seed is None or wanted.count < self._kept_from:
+            return False
+        return Store(self.folder).find(_recipe("order", wanted)) is None
+
     def _artefact(
         self,
         recipe: Recipe,

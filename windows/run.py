@@ -192,9 +192,19 @@ class RunConfig(_Frozen):
         return self._entry(step).batch_tokens // self.sequence_length
 
     def last_step(self, num_batches: int) -> int:
-        """Return the step of the checkpoint that has consumed all `num_batches` batches."""
-        last = self.step_map[-1]
+        """Return the step of the checkpoint that has consumed all `num_batches` batches.
+
+        Entries of the step map that begin behind them are never reached.
+        """
+        last = [entry for entry in self.step_map if entry.first_batch <= num_batches][-1]
         return last.first_step + num_batches - last.first_batch
+
+    @property
+    def batch_changes(self) -> tuple[int, ...]:
+        """The steps at which the size of a batch changes."""
+        return tuple(
+            b.first_step for a, b in pairwise(self.step_map) if a.batch_tokens != b.batch_tokens
+        )
 
     def order(self, file_bytes: Sequence[int] | None = None) -> DataOrder:
         """Rebuild the run's data order.

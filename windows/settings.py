@@ -51,17 +51,26 @@ class Remark(Section):
         return self.first_step < end_step and (self.end_step is None or self.end_step > first_step)
 
 
+class StageSection(Section):
+    """Another stage of a run: tokens of its batches, and tokens that came before it, if known."""
+
+    batch_tokens: int = Field(gt=0)
+    tokens_before: int | None = Field(default=None, ge=0)
+
+
 class ReleasedSection(Section):
     """Where a run's checkpoints were released.
 
     `hub` is a repository of the Hugging Face Hub whose revisions are the checkpoints, `csv` a list
     in OLMo-core's form (path relative to the run file, or URL), `trainer_state` the address of a
-    checkpoint's ``train/rank0.pt`` with ``{step}`` in it.
+    checkpoint's ``train/rank0.pt`` with ``{step}`` in it. `stages` tells of the later stages among
+    the checkpoints, whose tokens are computed from it.
     """
 
     hub: str | None = None
     csv: str | None = None
     trainer_state: str | None = None
+    stages: dict[str, StageSection] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _names_the_step(self) -> "ReleasedSection":

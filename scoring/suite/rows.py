@@ -109,7 +109,7 @@ def parse_rows(lines: Iterable[Mapping[str, Any]], where: str) -> Rows:
     demos, questions = [], []
     for number, line in enumerate(lines, start=1):
         try:
-            shared = {key: str(line.get(key) or "") for key in ("label", "demo_set", "group")}
+            shared = {key: _text(line.get(key)) for key in ("label", "demo_set", "group")}
             if line["split"] == "demo":
                 demos.append(Demo(str(line["prompt"]), str(line["answer"]), **shared))
             elif line["split"] == "test":
@@ -126,6 +126,11 @@ def parse_rows(lines: Iterable[Mapping[str, Any]], where: str) -> Rows:
                 " correct_answer and incorrect_answer",
             ) from error
     return Rows(tuple(demos), tuple(questions))
+
+
+def _text(value: object) -> str:
+    # A set may be called 0, which is no absence.
+    return "" if value is None else str(value)
 
 
 def split_of(text: str) -> Split:

@@ -62,6 +62,9 @@ def test_a_folder_is_listed_and_audited(capsys: pytest.CaptureFixture[str]) -> N
     assert found["audit"]["equal"] == [
         {"names": ["stage1-step20", "stage1-step30"], "files": ["model.safetensors"], "whole": True}
     ]
+    # One checkpoint is audited beside all the others.
+    found = ask(capsys, "--audit", "--step", "20", code=1)
+    assert [row["step"] for row in found["checkpoints"]] == [20]
     (Path("ckpt") / "stage1-step30" / "model.safetensors").write_bytes(weights(3))
     assert ask(capsys, "--audit", "--all-bytes")["audit"]["clean"] is True
 
@@ -118,6 +121,24 @@ def test_a_table_is_corrected_by_its_steps(capsys: pytest.CaptureFixture[str]) -
     assert len(found["notes"]) == 1 and "600" in found["notes"][0]
 
 
+def test_a_later_stages_tokens_follow_from_its_batches(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As in OLMo 3's tables: a later stage's column is one interval low throughout."""
+    stages = {"stage2": {"batch_tokens": 16}}
+    write_run(released={"csv": "table.csv", "stages": stages})
+    rows = ["Stage,Step,Tokens Seen,Checkpoint Directory"]
+    rows += [f"stage1,{step},{32 * step},https://d.test/stage1/step{step}" for step in (0, 10, 20)]
+    rows += [
+        f"stage2,{step},{640 + 16 * (step - 5)},https://d.test/stage2/step{step}"
+        for step in (5, 10)
+    ]
+    Path("table.csv").write_text("\n".join(rows) + "\n")
+    found = ask(capsys)
+    assert [row["tokens"] for row in found["checkpoints"]] == [0, 320, 640, 80, 160]
+    assert any("2" in note and "stage2" in note for note in found["notes"])
+
+
 @pytest.mark.parametrize(
     ("change", "arguments", "says"),
     [
@@ -125,6 +146,7 @@ def test_a_table_is_corrected_by_its_steps(capsys: pytest.CaptureFixture[str]) -
         ({"checkpoints": "none"}, [], "none"),
         ({"released": {"csv": "none.csv"}}, [], "the table cannot be read"),
         ({"released": {"csv": "none.csv"}}, ["--from", "hub"], "released.hub"),
+        ({"released": {"csv": "none.csv"}}, ["--audit"], "cannot be compared"),
     ],
 )
 def test_checkpoints_that_cannot_be_listed(

@@ -6,6 +6,8 @@ first shard only (pythia-12b: issue 206), or one another's (OLMo-2-1124-7B: issu
 allenai/OLMo). What a model does between two such revisions says nothing about a window.
 """
 
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -236,10 +238,17 @@ def _names(group: Sequence[_Weights]) -> tuple[str, ...]:
 
 
 def _last_steps(compared: Sequence[_Weights]) -> Mapping[str, int]:
+    """Return the last step of the last stage, or of each where their names have no order."""
     last: dict[str, int] = {}
     for stage, step, _ in (weights.step for weights in compared if weights.step):
         last[stage] = max(step, last.get(stage, step))
-    return last
+    newest = max(map(_stage_number, last), default=0)
+    return {stage: step for stage, step in last.items() if _stage_number(stage) == newest}
+
+
+def _stage_number(stage: str) -> float:
+    numbered = re.match(r"stage(\d+)", stage)
+    return int(numbered[1]) if numbered else math.inf
 
 
 def _is_fault(group: Sequence[_Weights], last: Mapping[str, int]) -> bool:
@@ -250,4 +259,4 @@ def _is_fault(group: Sequence[_Weights], last: Mapping[str, int]) -> bool:
         # Step 0 of a stage is the checkpoint of an earlier stage that it began with.
         return len(stages) < len(steps) or len(trained) > 1
     final = any(weights.step is None for weights in group)
-    return final and any(last[stage] != step for stage, step, _ in steps)
+    return final and any(last.get(stage) != step for stage, step, _ in steps)

@@ -87,42 +87,64 @@ def read_trainer_state(source: Path | bytes) -> TrainerState:
     return _state(state, loader, where)
 
 
+@dataclass(frozen=True)
+class Rebuilt:
+    """What a rebuilt data order says of itself.
+
+    Attributes
+    ----------
+    fingerprint, seed, epoch
+        As in `TrainerState`.
+    sequence_length
+        Tokens of an instance.
+    epoch_tokens
+        Tokens of all batches of the epoch.
+    """
+
+    fingerprint: str
+    seed: int
+    epoch: int
+    sequence_length: int
+    epoch_tokens: int
+
+
 def prove(
-    state: TrainerState,
-    *,
-    fingerprint: str,
-    seed: int,
-    epoch: int,
-    batch: int,
-    epoch_batches: int | None = None,
+    state: TrainerState, rebuilt: Rebuilt, *, step: int, tokens: int, batch_tokens: int
 ) -> list[str]:
     """Compare a checkpoint's own account with a data order that was rebuilt.
 
+    Names and sizes of files, which the fingerprint covers, leave open how the order is cut into
+    batches; the tokens read so far do not.
+
     Parameters
     ----------
-    fingerprint, seed, epoch
-        Of the rebuilt order.
-    batch
-        The batch that is read next at the checkpoint's step, by the step map.
-    epoch_batches
-        Batches of the whole epoch. A checkpoint that was written after the last of them, as the
-        last of a stage may be, has 0 batches processed and a trainer in its next epoch.
+    step
+        The checkpoint's.
+    tokens
+        Tokens of the epoch that were read before it, by the step map.
+    batch_tokens
+        Tokens of the batch that is read next. OLMo-core counts its batches in this unit, whatever
+        size the earlier ones had.
 
     Returns
     -------
     list of str
         What does not match, one line each; none means that the order is proved at this step.
     """
-    processed = state.batches_processed
-    if processed == 0 and state.trainer_epoch == state.epoch + 1 and epoch_batches is not None:
-        processed = epoch_batches
+    read, batches = state.tokens_processed, state.batches_processed
+    if (read, batches) == (0, 0) and state.trainer_epoch == state.epoch + 1:
+        # A checkpoint that was written after the last batch of an epoch has forgotten them.
+        read, batches = rebuilt.epoch_tokens, rebuilt.epoch_tokens // batch_tokens
     compared: list[tuple[str, object, object]] = [
-        ("fingerprint version", state.fingerprint_version, FINGERPRINT_VERSION),
-        ("fingerprint", state.dataset_fingerprint, fingerprint),
-        ("seed", state.seed, seed),
-        ("epoch", state.epoch, epoch),
-        ("batches processed", processed, batch),
+        ("fingerprint", state.dataset_fingerprint, rebuilt.fingerprint),
+        ("seed", state.seed, rebuilt.seed),
+        ("epoch", state.epoch, rebuilt.epoch),
+        ("step", state.global_step, step),
+        ("tokens processed", read, tokens),
+        ("batches processed", batches, tokens // batch_tokens),
     ]
+    if state.sequence_length is not None:
+        compared.append(("sequence length", state.sequence_length, rebuilt.sequence_length))
     return [
         f"{name}: the checkpoint says {theirs}, the rebuilt order has {ours}"
         for name, theirs, ours in compared

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from windows.errors import ConfigError
 
+# A sample of 30,000 instances of 8,192 tokens, where a window of OLMo 3 32B has a million.
+MOST_REMOTE_BYTES = 1 << 30
+
 
 @dataclass(frozen=True)
 class ReadLimits:
@@ -32,7 +35,7 @@ class ReadLimits:
 
     connections: int = 16
     attempts: int = 5
-    max_remote_bytes: int = 1 << 30
+    max_remote_bytes: int = MOST_REMOTE_BYTES
     timeout: float = 60.0
     first_delay: float = 0.5
     longest_delay: float = 60.0

@@ -86,10 +86,11 @@ def test_what_cannot_be_balanced_is_refused():
 def test_released_rows_are_read():
     lines = [
         {"split": "demo", "prompt": "p:", "answer": 3, "label": "pos", "demo_set": 2},
+        {"split": "demo", "prompt": "p:", "answer": 0, "label": None, "demo_set": 0},
         {"split": "test", "prompt": "q:", "correct_answer": "r", "incorrect_answer": "w", "x": 1},
     ]
     found = parse_rows(lines, "here")
-    assert found.demos == (Demo("p:", "3", "pos", "2"),)
+    assert found.demos == (Demo("p:", "3", "pos", "2"), Demo("p:", "0", "", "0"))
     assert found.questions == (Question("q:", "r", "w"),)
 
 

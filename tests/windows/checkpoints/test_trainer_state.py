@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import os
 import pickle
@@ -23,7 +24,7 @@ from olmo_core.train.utils import EnvRngStates
 
 from windows.checkpoints.catalogs import local_catalog
 from windows.checkpoints.inert_pickle import MOST_BYTES
-from windows.checkpoints.trainer_state import TrainerState, prove, read_trainer_state
+from windows.checkpoints.trainer_state import Rebuilt, TrainerState, prove, read_trainer_state
 from windows.errors import DataError
 from windows.order import DataOrder
 from windows.run import TokenizerFields
@@ -124,21 +125,48 @@ def test_the_real_state_cannot_be_read_by_torchs_safe_loader(state: dict[str, An
         torch.load(io.BytesIO(saved(state)), weights_only=True)
 
 
+def rebuilt(order: Any, fingerprint: str) -> Rebuilt:
+    return Rebuilt(fingerprint, SEED, 1, LENGTH, order.num_batches * BATCH * LENGTH)
+
+
+def at(batch: int) -> dict[str, int]:
+    return {"step": batch, "tokens": batch * BATCH * LENGTH, "batch_tokens": BATCH * LENGTH}
+
+
 def test_a_state_is_proved_or_what_differs_is_named(state: dict[str, Any], paths: list[Path]):
     order, fingerprint = order_of(paths)
     read = read_trainer_state(saved(state))
-    rebuilt = {"fingerprint": fingerprint, "seed": SEED, "epoch": 1, "batch": 5}
-    assert prove(read, **rebuilt) == []
-    for key, value, line in [
-        ("fingerprint", "0" * 64, f"fingerprint: the checkpoint says {fingerprint}, the rebuilt"),
-        ("seed", 1, "seed: the checkpoint says 34521, the rebuilt order has 1"),
-        ("epoch", 2, "epoch: the checkpoint says 1, the rebuilt order has 2"),
-        ("batch", 6, "batches processed: the checkpoint says 5, the rebuilt order has 6"),
+    right = rebuilt(order, fingerprint)
+    assert prove(read, right, **at(5)) == []
+    for change, line in [
+        ({"fingerprint": "0" * 64}, f"fingerprint: the checkpoint says {fingerprint}, the reb"),
+        ({"seed": 1}, "seed: the checkpoint says 34521, the rebuilt order has 1"),
+        ({"epoch": 2}, "epoch: the checkpoint says 1, the rebuilt order has 2"),
+        ({"sequence_length": 2 * LENGTH}, "sequence length: the checkpoint says"),
     ]:
-        (found,) = prove(read, **rebuilt | {key: value})
+        (found,) = prove(read, dataclasses.replace(right, **change), **at(5))
         assert found.startswith(line)
-    assert len(prove(read, fingerprint="", seed=0, epoch=0, batch=0)) == 4
+    assert [line.split(":")[0] for line in prove(read, right, **at(6))] == [
+        "step", "tokens processed", "batches processed",
+    ]  # fmt: skip
     assert order.num_batches == 14
+
+
+def test_batches_of_another_size_are_not_proved(state: dict[str, Any], paths: list[Path]):
+    """The fingerprint says nothing of how the order is cut into batches."""
+    right = rebuilt(*order_of(paths))
+    twice = {"step": 5, "tokens": 5 * 2 * BATCH * LENGTH, "batch_tokens": 2 * BATCH * LENGTH}
+    assert "tokens processed" in prove(read_trainer_state(saved(state)), right, **twice)[0]
+
+
+def test_batches_are_counted_in_the_size_of_now(state: dict[str, Any], paths: list[Path]):
+    """After 2 batches and 2 of twice the size, OLMo-core says that 3 were processed."""
+    right = rebuilt(*order_of(paths))
+    read = 6 * BATCH * LENGTH
+    loader = state["data_loader"] | {"batches_processed": 3, "tokens_processed": read}
+    grown = read_trainer_state(saved(state | {"data_loader": loader, "global_step": 4}))
+    size = 2 * BATCH * LENGTH
+    assert prove(grown, right, step=4, tokens=read, batch_tokens=size) == []
 
 
 def test_an_epoch_that_has_ended_counts_as_all_its_batches(
@@ -146,16 +174,15 @@ def test_an_epoch_that_has_ended_counts_as_all_its_batches(
 ):
     order, fingerprint = order_of(paths)
     loader = state["data_loader"] | {"batches_processed": 0, "tokens_processed": 0}
-    ended = read_trainer_state(saved(state | {"data_loader": loader, "epoch": 2}))
-    rebuilt = {"fingerprint": fingerprint, "seed": SEED, "epoch": 1}
-    end = order.num_batches
-    assert prove(ended, **rebuilt, batch=end, epoch_batches=end) == []
-    assert len(prove(ended, **rebuilt, batch=end)) == 1
-    assert len(prove(ended, **rebuilt, batch=end - 1, epoch_batches=end)) == 1
-    assert len(prove(ended, **rebuilt, batch=0, epoch_batches=end)) == 1
-    begun = read_trainer_state(saved(state | {"data_loader": loader}))
-    assert prove(begun, **rebuilt, batch=0, epoch_batches=end) == []
-    assert len(prove(begun, **rebuilt, batch=end, epoch_batches=end)) == 1
+    right, end = rebuilt(order, fingerprint), order.num_batches
+    whole = state | {"data_loader": loader, "global_step": end}
+    ended = read_trainer_state(saved(whole | {"epoch": 2}))
+    assert prove(ended, right, **at(end)) == []
+    assert prove(ended, right, **at(end - 1))
+    assert prove(ended, right, **at(0))
+    begun = read_trainer_state(saved(whole | {"global_step": 0}))
+    assert prove(begun, right, **at(0)) == []
+    assert prove(begun, right, **at(end))
 
 
 @pytest.mark.parametrize("missing", ["absent", None])
@@ -345,12 +372,5 @@ def test_every_checkpoint_of_the_real_trainer_is_proved(trained: Path, paths: li
         state = read_trainer_state(Path(str(entry.address)) / "train" / "rank0.pt")
         assert state.global_step == entry.step
         assert state.global_tokens == entry.step * BATCH * LENGTH
-        found = prove(
-            state,
-            fingerprint=fingerprint,
-            seed=SEED,
-            epoch=1,
-            batch=entry.step,
-            epoch_batches=order.num_batches,
-        )
+        found = prove(state, rebuilt(order, fingerprint), **at(entry.step))
         assert found == []
