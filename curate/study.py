@@ -16,7 +16,7 @@ from curate.settings import MixtureSection
 from curate.settings_file import Override, nearest, overridden, read_mapping, validated
 from curate.shipped import shipped
 from scoring.settings import LabelsSection, SuiteSection
-from scoring.suite.registry import CONTROL, find
+from scoring.suite.registry import NO_LABELS, find
 from trainers.settings import (
     CONTROLLED,
     REFERENCES,
@@ -209,7 +209,7 @@ def _check_suite(config: StudyConfig, where: str) -> None:
     _check_known(
         config.labels.task, config.suite.tasks, "not a task of this suite", f"{where}: labels.task"
     )
-    if find(config.labels.task).family == CONTROL:
+    if find(config.labels.task).family in NO_LABELS:
         raise ConfigError(
             "a control, which has no pattern to follow, labels no window",
             where=f"{where}: labels.task",

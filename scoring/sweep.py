@@ -3,9 +3,10 @@
 Importing this module does not import torch: a process that only hands out the jobs needs none.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -15,11 +16,20 @@ import numpy as np
 import pyarrow as pa
 
 from scoring.items import ITEMS, Where, items_path, read_items, read_table, write_items
+from scoring.loading import load_model
+from scoring.prefetch import (
+    FETCHED,
+    Fetcher,
+    Snapshots,
+    Source,
+    Target,
+    find_sources,
+    grouped,
+)
 from scoring.suite.registry import blocks as suite_blocks
 from scoring.suite.schema import Block, Split
 from scoring.trie import ScoringPlan, plan_scoring
-from windows.checkpoints.folder import Checkpoint, validate
-from windows.errors import DataError
+from windows.checkpoints.hub import Hub
 from windows.identity import content_id
 from windows.progress import Reporter
 from windows.workers import WorkerPool
@@ -29,11 +39,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ITEMS",
+    "Job",
     "SweepRequest",
     "Where",
+    "fetch_and_score",
     "items_path",
     "load_model",
+    "pending",
+    "plan_blocks",
     "read_items",
+    "score",
     "score_blocks",
     "score_model",
     "sweep",
@@ -82,52 +97,6 @@ def _blocks(request: SweepRequest, task: str) -> tuple[Block, ...]:
     return tuple(made)
 
 
-def load_model(path: Path) -> tuple[Any, Any]:
-    """Load a checkpoint folder's model, in float32 and evaluation mode, and its tokenizer.
-
-    Raises
-    ------
-    DataError
-        If a file is absent or cut short, or transformers cannot make a whole model of them.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
-    validate(path)
-    logging.disable_progress_bar()
-    try:
-        model, told = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=torch.float32,
-            attn_implementation="sdpa",
-            local_files_only=True,
-            # Left out, transformers asks on the terminal whether to run a checkpoint's own code.
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(
-            path, local_files_only=True, trust_remote_code=False
-        )
-    except Exception as error:
-        raise DataError(
-            "cannot load this checkpoint",
-            where=str(path),
-            got=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}",
-            do="see that it holds a causal language model and its tokenizer as transformers "
-            "saves them",
-        ) from error
-    # transformers draws what the file lacks at random, and only warns.
-    if absent := sorted({*told["missing_keys"], *(key for key, *_ in told["mismatched_keys"])}):
-        raise DataError(
-            "checkpoint lacks weights of its model",
-            where=str(path),
-            got=", ".join(absent[:3]) + (f" and {len(absent) - 3} more" if absent[3:] else ""),
-            do="fetch it again",
-        )
-    return model.eval(), tokenizer
-
-
 def score_blocks(
     model: Any,
     tokenizer: Any,
@@ -153,7 +122,7 @@ def score_blocks(
     """
     from scoring.engine import PrefixScorer
 
-    plan = _plan(_Tokenizer.of(tokenizer), tuple(blocks), token_budget)
+    plan = plan_blocks(tokenizer, blocks, token_budget=token_budget)
     scores = PrefixScorer(model, tokenizer, token_budget=token_budget).run(plan)
     return _table(blocks, plan, scores, where)
 
@@ -167,6 +136,11 @@ def score_model(model: Any, tokenizer: Any, request: SweepRequest, where: Where)
         for task in request.tasks
     ]
     return pa.concat_tables([ITEMS.empty_table(), *tables]).combine_chunks()
+
+
+def plan_blocks(tokenizer: Any, blocks: Sequence[Block], *, token_budget: int) -> ScoringPlan:
+    """Encode and pack blocks; what was planned lately for an equal tokenizer is not made again."""
+    return _plan(_Tokenizer.of(tokenizer), tuple(blocks), token_budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,21 +198,55 @@ def _table(
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One checkpoint with the tasks that are not scored yet."""
+class Job:
+    """One checkpoint with the tasks that are not scored yet: where to write, and for what request.
 
-    checkpoint: Checkpoint
+    Attributes
+    ----------
+    source
+        The checkpoint, whose folder must be there when the job is scored.
+    request
+        What it is asked.
+    missing
+        Task, file and fingerprint of each table that is to be made.
+    threads
+        Threads to compute with; bytes depend on it.
+    """
+
+    source: Source
     request: SweepRequest
     missing: tuple[tuple[str, Path, str], ...]
-    threads: int
+    threads: int = 1
+
+    def unscored(self) -> "Job":
+        """Leave out what has been scored since the job was made."""
+        still = tuple((t, path, told) for t, path, told in self.missing if not _is_done(path, told))
+        return replace(self, missing=still)
+
+
+def pending(
+    sources: Sequence[Source], request: SweepRequest, out: Path, threads: int = 1
+) -> list[Job]:
+    """Return a job for each checkpoint of which a table is missing, in order; see `sweep`."""
+    wanted = {task: _fingerprint(request, task) for task in request.tasks}
+    jobs = []
+    for source in sources:
+        paths = {task: items_path(out, source.checkpoint, task) for task in request.tasks}
+        job = Job(source, request, tuple((t, p, wanted[t]) for t, p in paths.items()), threads)
+        if (job := job.unscored()).missing:
+            jobs.append(job)
+    return jobs
 
 
 def sweep(
-    checkpoints: Sequence[Checkpoint],
+    checkpoints: Sequence[Target],
     request: SweepRequest,
     out: Path,
     pool: WorkerPool,
     reporter: Reporter,
+    *,
+    drop_scored: bool = False,
+    hub: Hub | None = None,
 ) -> None:
     """Score every checkpoint on every task, one file each; what is there already stays.
 
@@ -248,10 +256,13 @@ def sweep(
     weights are still the ones that were scored is for the owner of `out` to know. A checkpoint is
     loaded once, and only if one of its files is missing.
 
+    Revisions on the Hub are fetched to its own cache. As many are scored at a time as the pool has
+    workers (at least one), and as many are fetched meanwhile.
+
     Parameters
     ----------
     checkpoints
-        Whose weights to score.
+        Whose weights to score: local folders, or a catalog's entries.
     request
         What to ask.
     out
@@ -260,22 +271,59 @@ def sweep(
         Where to work: one job for each checkpoint.
     reporter
         Told of every checkpoint.
+    drop_scored
+        Remove from the Hub's cache again what was fetched for a checkpoint once it is scored. What
+        was there before stays. Let no two sweeps drop from one cache at a time.
+    hub
+        Where revisions are fetched from; by default as ``huggingface_hub`` is set up.
 
     Raises
     ------
     ModehopError
-        If a task, wording or checkpoint is not what it should be, or a worker died.
+        If a task, wording or checkpoint is not what it should be, or a worker died. What could not
+        be fetched is told when its turn comes: the checkpoints before it have been scored.
     """
-    wanted = {task: _fingerprint(request, task) for task in request.tasks}
-    jobs = []
-    for checkpoint in checkpoints:
-        paths = {task: items_path(out, checkpoint, task) for task in request.tasks}
-        missing = tuple((t, p, wanted[t]) for t, p in paths.items() if not _is_done(p, wanted[t]))
-        if missing:
-            jobs.append(_Job(checkpoint, request, missing, pool.threads))
-    with reporter.task("scoring checkpoints", len(checkpoints)) as advance:
-        advance(len(checkpoints) - len(jobs))
-        pool.map(_score_checkpoint, jobs, on_done=lambda index, result: advance())
+    hub = hub or Hub()
+    sources = find_sources(checkpoints, hub)
+    jobs = pending(sources, request, out, pool.threads)
+    snapshots = Snapshots(hub, out / FETCHED if drop_scored else None)
+    remote = [job for job in jobs if job.source.revision]
+    uses = Counter(job.source.checkpoint.path for job in remote)
+    snapshots.drop_all(s.revision for s in sources if s.revision and not uses[s.checkpoint.path])
+    with reporter.task("scoring checkpoints", len(sources)) as advance:
+
+        def count(index: int, result: None) -> None:
+            advance()
+
+        advance(len(sources) - len(jobs))
+        pool.map(score, [job for job in jobs if not job.source.revision], on_done=count)
+        at_once = max(1, pool.workers)
+        with Fetcher(snapshots) as fetcher:
+            for group in grouped(_fetched(remote, fetcher, at_once), at_once):
+                pool.map(score, group, on_done=count)
+                uses.subtract(job.source.checkpoint.path for job in group)
+                scored = [job.source for job in group if not uses[job.source.checkpoint.path]]
+                snapshots.drop_all(source.revision for source in scored if source.revision)
+    snapshots.drop_rest()
+
+
+def _fetched(jobs: Sequence[Job], fetcher: Fetcher, ahead: int) -> Iterator[Job]:
+    revisions = [job.source.revision for job in jobs if job.source.revision]
+    arriving = fetcher.arrive(revisions, ahead=ahead)
+    for job, (_, path) in zip(jobs, arriving, strict=True):
+        assert path == job.source.checkpoint.path, "the cache is laid out otherwise"
+        yield job
+
+
+def fetch_and_score(job: Job, snapshots: Snapshots) -> None:
+    """Score one checkpoint where nobody has fetched it: what one task of an executor does."""
+    revision, job = job.source.revision, job.unscored()
+    if job.missing:
+        if revision:
+            snapshots.fetch(revision)
+        score(job)
+    if revision:
+        snapshots.drop(revision)
 
 
 def _is_done(path: Path, fingerprint: str) -> bool:
@@ -291,8 +339,9 @@ def _fingerprint(request: SweepRequest, task: str) -> str:
     return content_id({"blocks": request.blocks(task), "token_budget": request.token_budget})
 
 
-def _score_checkpoint(job: _Job) -> None:
-    checkpoint = job.checkpoint
+def score(job: Job) -> None:
+    """Load a job's checkpoint from its folder and write the tables it lacks."""
+    checkpoint = job.source.checkpoint
     where = Where(checkpoint.run, checkpoint.stage, checkpoint.step)
     with _threads(job.threads):
         model, tokenizer = load_model(checkpoint.path)

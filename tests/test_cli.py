@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 
 from curate.cli import app, main
 from curate.shipped import shipped
+from scoring.suite.registry import tasks
 from windows.bounds import Bound, write_bounds
 from windows.manifest import Manifest, describe_shard, write_manifest
 from windows.permutation import shuffled
@@ -351,9 +352,10 @@ def test_suite_lists_all_tasks_or_a_studys(
     given: Given, capsys: pytest.CaptureFixture[str]
 ) -> None:
     everything = ask(capsys, "suite")
-    assert len(everything["tasks"]) == 3
+    assert [row["task"] for row in everything["tasks"]] == list(tasks())
     task = everything["tasks"][0]
-    assert task["items"]["label"] > 0 < task["items"]["verify"]
+    counts = task["items_of_a_demo_seed"]
+    assert counts["label"] > 0 < counts["verify"]
     assert task["example"]["prompt"].endswith(" A")
     assert task["example"]["rivals"] == [task["example"]["parrot"]]
     control = everything["tasks"][2]["example"]
@@ -364,7 +366,8 @@ def test_suite_lists_all_tasks_or_a_studys(
     )
     assert [row["task"] for row in few["tasks"]] == ["successive_answer/addition"]
     assert main(["suite"]) == 0
-    assert "normal_control/addition" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "normal_control/addition" in out and "multihop_persona_qa" in out
 
 
 def test_a_reader_that_has_enough_is_no_failure(given: Given) -> None:

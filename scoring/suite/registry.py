@@ -3,18 +3,30 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from scoring.suite import addition
+from scoring.suite import (
+    addition,
+    flipped,
+    intuitive,
+    normal,
+    persona,
+    repetitive,
+    successive,
+    truthy,
+)
 from scoring.suite.schema import SPLITS, Block, Split
 from scoring.suite.task import Task
 from windows.errors import ConfigError
 
 CONTROL = "normal_control"
-"""The family that every verdict is read beside; no window is labelled by it."""
+"""The family that every verdict is read beside."""
+
+NO_LABELS = (CONTROL, "successive_control")
+"""Families that stand beside others; no window is labelled by them."""
 
 
 _ADDITION_WORDINGS: dict[Split, tuple[str, ...]] = {"label": ("plain",), "verify": ("after-text",)}
 
-_TASKS = (
+_ADDITION = (
     Task(
         "successive_answer",
         "addition",
@@ -39,9 +51,21 @@ _TASKS = (
 )
 
 
+_BUILT_IN = (
+    *_ADDITION,
+    *flipped.TASKS,
+    *repetitive.TASKS,
+    *successive.TASKS,
+    *truthy.TASKS,
+    *intuitive.TASKS,
+    *persona.TASKS,
+    *normal.TASKS,
+)
+
+
 def tasks() -> dict[str, Task]:
     """Return every task by its key ``family/name``, in the order in which they are reported."""
-    return {task.key: task for task in _TASKS}
+    return {task.key: task for task in _BUILT_IN}
 
 
 def find(task_key: str, *, where: str = "suite.tasks") -> Task:

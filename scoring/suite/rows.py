@@ -83,7 +83,9 @@ class Prompting:
     gap
         Between a prompt and its answer.
     terminator
-        Ends an answer that is scored, so that none is a token prefix of its rival.
+        Ends an answer that is scored, so that none is a token prefix of its rival. By default what
+        ends the demonstrations' answers: a blank line is one token to many tokenizers, and a single
+        line break after such demonstrations would be improbable whatever the answer.
     """
 
     demos: Literal["none", "balanced", "random", "ordered"]
@@ -91,7 +93,12 @@ class Prompting:
     joiner: str = "\n\n"
     per_item: bool = False
     gap: str = " "
-    terminator: str = "\n"
+    terminator: str | None = None
+
+    @property
+    def end(self) -> str:
+        """The terminator in force."""
+        return self.joiner if self.terminator is None else self.terminator
 
 
 RowSource = Callable[[Split, str], Rows]
@@ -172,7 +179,7 @@ def rows_task(
             demo_seed=demo_seed,
             prefix="" if prompting.per_item else asked.shots(asked.draw()),
             items=asked.items(),
-            terminator=prompting.terminator,
+            terminator=prompting.end,
         )
 
     return Task(family, name, wordings, description, build)
@@ -191,10 +198,11 @@ class _Asked:
         drawn = () if self.prompting.per_item else self.draw()
         groups = {demo.group for demo in drawn if demo.group}
         shown = {demo.prompt for demo in drawn}
+        sets = ("", self._set())
         asked = [
             question
             for question in self.rows.questions
-            if question.demo_set in ("", self._set()) and question.prompt not in shown
+            if question.demo_set in sets and question.prompt not in shown
             if question.group not in groups
         ]
         return tuple(self._item(question) for question in asked)
@@ -204,7 +212,8 @@ class _Asked:
         count, how = self.prompting.count, self.prompting.demos
         if how == "none":
             return ()
-        pool = [demo for demo in self.rows.demos if demo.demo_set in ("", self._set())]
+        sets = ("", self._set())
+        pool = [demo for demo in self.rows.demos if demo.demo_set in sets]
         if question is not None:
             barred = {question.group} - {""}
             pool = [d for d in pool if d.prompt != question.prompt and d.group not in barred]
@@ -221,7 +230,7 @@ class _Asked:
         return "".join(f"{demo.prompt}{gap}{demo.answer}{joiner}" for demo in drawn)
 
     def _item(self, question: Question) -> Item:
-        gap, end = self.prompting.gap, self.prompting.terminator
+        gap, end = self.prompting.gap, self.prompting.end
         before = self.shots(self.draw(question)) if self.prompting.per_item else ""
         right, wrong = (f"{gap}{answer}{end}" for answer in (question.right, question.wrong))
         return Item.of(f"{before}{question.prompt}", right, [wrong])

@@ -28,7 +28,9 @@ WORDS = [
     *map(str, range(21)),
     *(f"w{i}" for i in range(96)),
 ]
-REQUEST = SweepRequest(tuple(tasks()), "label", 2)
+# The tiny tokenizer of these tests knows the world of small sums only.
+TASKS = tuple(key for key in tasks() if key.endswith("/addition"))
+REQUEST = SweepRequest(TASKS, "label", 2)
 WHERE = Where("tiny", "stage1", 16)
 
 
@@ -120,7 +122,7 @@ def row(model: Any, tokenizer: Any, prompt: str, answer: str) -> np.ndarray:
     return np.array([float(logprobs[i - 1, ids[i]]) for i in range(start, len(ids))])
 
 
-@pytest.mark.parametrize("task", list(tasks()))
+@pytest.mark.parametrize("task", TASKS)
 def test_table_against_plain_rows(task: str) -> None:
     model, tokenizer = toy_model(7), toy_tokenizer()
     made = parts(task)

@@ -24,10 +24,10 @@ def task(prompting: Prompting, source=rows):
 def test_a_block_is_demonstrations_and_then_a_test():
     block = task(Prompting("ordered", 2)).build("label", "plain", 0)
     assert block.prefix == "label plain d0: a0\n\nlabel plain d1: a1\n\n"
-    assert (block.key, block.terminator) == ("family/toy", "\n")
+    assert (block.key, block.terminator) == ("family/toy", "\n\n")
     # What the demonstrations are about is not asked.
     assert [item.prompt for item in block.items] == [f"label q{i}:" for i in range(2, 20)]
-    assert (block.items[0].right, block.items[0].rivals) == (" r2\n", (" w2\n",))
+    assert (block.items[0].right, block.items[0].rivals) == (" r2\n\n", (" w2\n\n",))
 
 
 @given(st.integers(0, 50), st.sampled_from(["balanced", "random"]))
