@@ -5,6 +5,7 @@ ancestors only, and its position id is its depth. The packing is torch-free (`sc
 does not depend on the weights, so that a plan is made once for all checkpoints.
 """
 
+import copy
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ import torch
 from scoring.encoding import Boundary
 from scoring.trie import Pack, ScoringPlan, plan_scoring
 from windows.errors import ConfigError, DataError
+
+NARROW = (torch.bfloat16, torch.float16)
 
 
 class SpanScore(NamedTuple):
@@ -134,7 +137,7 @@ class PrefixScorer:
                 got=f"{plan.longest} tokens of at most {limit}",
                 do="use fewer demonstrations or shorter prompts",
             )
-        with _evaluating(self.model):
+        with _evaluating(self.model), _output_in_float32(self.model):
             parts = [self._read(pack) for pack in plan.packs]
         return _per_pair(plan, np.concatenate([np.zeros(0), *parts]))
 
@@ -166,6 +169,25 @@ def _evaluating(model: Any) -> Iterator[None]:
             yield
     finally:
         model.train(training)
+
+
+@contextmanager
+def _output_in_float32(model: Any) -> Iterator[None]:
+    """Widen a narrow output layer: rounded logits err most where a model is sure.
+
+    What the model does to its logits (softcapping, scaling) stays its own.
+    """
+    head = model.get_output_embeddings()
+    if type(head) is not torch.nn.Linear or head.weight.dtype not in NARROW:
+        yield
+        return
+    wide = copy.deepcopy(head).float()
+    wide.register_forward_pre_hook(lambda _module, inputs: (inputs[0].float(),))
+    model.set_output_embeddings(wide)
+    try:
+        yield
+    finally:
+        model.set_output_embeddings(head)
 
 
 def _per_pair(plan: ScoringPlan, tokens: npt.NDArray[np.float64]) -> PairScores:

@@ -118,6 +118,7 @@ def test_ngrams_find_what_whole_prompts_do_not(toy, tmp_path):
         assert found["rejected_instances"] == rejected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompts", ["tuple", "file"])
 def test_the_same_bytes_again_and_in_another_process_with_another_hash_seed(toy, tmp_path, prompts):
     toy.plant(int(drawn(toy, toy.job())["instance"][4]), 0, PROMPT)
@@ -171,6 +172,7 @@ print(json.dumps([[int(end) for _, end in documents] for documents in found]))
 """
 
 
+@pytest.mark.slow
 def test_olmo_core_reads_the_shards_as_the_data_card_says(toy, tmp_path):
     pytest.importorskip("olmo_core")
     export_mixture(toy.job(shard_tokens=25 * 16), tmp_path / "out")

@@ -168,6 +168,7 @@ def test_it_resumes_after_every_checkpoint_and_between_log_and_checkpoint(
     assert tiny.contents(folder) == tiny.contents(tiny.folder)
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_resumed(tiny: Any, tmp_path: Path):
     program = f"""
 import os, signal, sys

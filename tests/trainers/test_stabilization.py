@@ -169,6 +169,7 @@ def test_five_runs_just_pass_holm_and_four_cannot() -> None:
         ),
     ],
 )
+@pytest.mark.slow
 def test_the_table_of_verdicts(arms: dict[str, tuple[float, float, int]], expected: str) -> None:
     assert stabilization(arms_of(arms), TRANSFERABLE).verdict == expected
 
@@ -225,6 +226,7 @@ def says(found: list[str], *parts: str) -> bool:
     return any(all(part in sentence for part in parts) for sentence in found)
 
 
+@pytest.mark.slow
 def test_caveats_apply_where_they_should() -> None:
     clean = list(stabilization(arms_of(CONTROLLED), TRANSFERABLE).sentences)
     assert not says(clean, "not a pure mode change")

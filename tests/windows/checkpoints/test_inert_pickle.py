@@ -201,6 +201,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(BOMBS))
 def test_a_bomb_costs_little(name: str):
     # What would hash or nest for ever is caught by the time that every test has.
