@@ -42,25 +42,33 @@ def dry_run(call: Call, needs: Sequence[str], options: Mapping[str, Any]) -> Ans
 
 
 def dry_run_of_question(ask: Ask, needs: Sequence[str], options: Mapping[str, Any]) -> Answer:
-    """Say what a question about a run would make, and what reading for it would cost.
-
-    Token files are looked for, and whoever serves them may be asked for sizes; none is read.
-    """
+    """Say what a question about a run would make and fetch; nothing of it is done."""
     answer = dry_run(ask.call, needs, options) if ask.call else _dry_run_of_run(ask, options)
-    embedded = ask.subject.given.run.embedded
-    if not options.get("sample") or embedded:
+    run = ask.subject.given.run
+    if run.embedded or run.loader == "unknown" or not needs:
         return answer
+    assert not callable(answer.shown)
+    from curate.run_data import sizes_to_ask_for
+
+    asked = sizes_to_ask_for(ask.subject.given)
+    if asked:
+        line = f"{asked:,} file sizes are asked for, one HEAD request each, once"
+        return Answer({**answer.data, "sizes_to_ask_for": asked}, (*answer.shown, line))
+    from curate.open_stream import order_to_make
     from curate.stream_commands import what_it_costs
 
-    cost = what_it_costs(ask, options["steps"], options["sample"], options["stratify"])
-    line = (
-        f"{cost['instances']:,} instances: {cost['requests']:,} requests for {cost['bytes']:,}"
-        f" bytes; {cost['cached']:,} ranges are here already"
-    )
-    if cost["ids_to_shuffle"]:
-        line += f"; first the order of {cost['ids_to_shuffle']:,} ids is made and kept, once"
-    assert not callable(answer.shown)
-    return Answer({**answer.data, "cost": cost}, (*answer.shown, line))
+    data: dict[str, Any] = {**answer.data, "ids_to_shuffle": order_to_make(ask)}
+    lines = []
+    if data["ids_to_shuffle"]:
+        lines.append(f"the order of {data['ids_to_shuffle']:,} ids is made and kept, once")
+    if options.get("sample"):
+        cost = what_it_costs(ask, options["steps"], options["sample"], options["stratify"])
+        data["cost"] = cost
+        lines.append(
+            f"{cost['instances']:,} instances: {cost['requests']:,} requests for"
+            f" {cost['bytes']:,} bytes; {cost['cached']:,} ranges are here already"
+        )
+    return Answer(data, (*answer.shown, *lines))
 
 
 def _dry_run_of_run(ask: Ask, options: Mapping[str, Any]) -> Answer:

@@ -19,12 +19,13 @@ from windows.order_cache import cache_folder
 from windows.progress import Reporter
 from windows.reading.cache import RangeCache
 from windows.reading.limits import ReadLimits
-from windows.reading.sizes import remote_sizes
+from windows.reading.sizes import remote_sizes, unanswered
 from windows.reading.whole import fetched
 from windows.run import DataFile
 from windows.tokens import TokenFiles
 
 TOKENIZER = "tokenizer.json"
+SIZES = "sizes.json"
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,22 @@ def given_data(given: GivenRun, reporter: Reporter, limits: ReadLimits | None = 
     )
 
 
+def sizes_to_ask_for(given: GivenRun) -> int:
+    """Return how many sizes `given_data` would have to ask a server for.
+
+    The list of the mix is looked at, and fetched where it is only known by its URL.
+    """
+    run, beside = given.run, given.path.parent
+    if run.mix is not None and run.mix.sizes is None:
+        placed = run.mix.model_copy(update={"base": _address(run.mix.base, beside)})
+        addresses = [file.address for file in mix_files(placed, _mix_text(run.mix, beside))]
+    elif run.source_mixture is not None and run.source_mixture.sizes is None:
+        addresses = [_address(path, beside) for path in run.source_mixture.paths]
+    else:
+        return 0
+    return unanswered(addresses, cache_folder() / SIZES)
+
+
 def _at(file: DataFile, beside: Path) -> DataFile:
     return file.model_copy(update={"path": _address(file.path, beside)})
 
@@ -228,7 +245,7 @@ def _mix_text(mix: MixSection, beside: Path) -> str:
 
 def _asked(addresses: Sequence[str], reporter: Reporter) -> tuple[int, ...]:
     with reporter.task("asking for file sizes", len(addresses)) as advance:
-        return remote_sizes(addresses, cache=cache_folder() / "sizes.json", advance=advance)
+        return remote_sizes(addresses, cache=cache_folder() / SIZES, advance=advance)
 
 
 def _from_hub(repository: str) -> str:

@@ -47,16 +47,15 @@ def what_it_costs(ask: Ask, steps: str, sample: int, stratify: bool) -> dict[str
     Where the order would have to be made first, which instances they are is not known: then as if
     none were here.
     """
-    first = order_to_make(ask)
-    if first:
+    if order_to_make(ask):
         size = ask.subject.run.sequence_length * ask.subject.run.token_bytes
         cost = {"requests": sample, "bytes": sample * size, "cached": 0}
-        return {"instances": sample, **cost, "ids_to_shuffle": first}
+        return {"instances": sample, **cost}
     stream = open_stream(ask)
     drawn = stream.draw(
         stream.window(*step_range(steps)), sample, ask.subject.seed, stratify=stratify
     )
-    return {"instances": len(drawn.ids), **asdict(stream.cost(drawn)), "ids_to_shuffle": 0}
+    return {"instances": len(drawn.ids), **asdict(stream.cost(drawn))}
 
 
 def when(

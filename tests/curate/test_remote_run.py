@@ -73,6 +73,8 @@ def ask(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
 def test_a_window_is_read_back_exactly_whatever_the_server_does(
     capsys: pytest.CaptureFixture[str], server: Any, tmp_path: Path
 ) -> None:
+    assert ask(capsys, "windows", "./far.yaml", "--dry-run")["sizes_to_ask_for"] == 3
+    assert [each.method for each in server.requests] == ["GET"]
     found = ask(capsys, "windows", "./far.yaml")
     instances = sum(size // LENGTH for size in SIZES.values())
     assert found["instances"] == instances

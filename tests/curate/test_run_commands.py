@@ -152,8 +152,10 @@ def test_what_and_when_agree_on_the_32b(capsys: pytest.CaptureFixture[str], size
         "requests": 50,
         "bytes": 50 * 32768,
         "cached": 0,
-        "ids_to_shuffle": 0,
     }
+    assert dry["ids_to_shuffle"] == 0
+    unsized = ask(capsys, "windows", "olmo3-32b", "--dry-run")
+    assert unsized["sizes_to_ask_for"] == 950
     line = refused(capsys, "what", *given, "--steps", "0:700000")
     assert "no window of run" in line or "ended at step" in line
 

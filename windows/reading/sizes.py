@@ -61,6 +61,19 @@ def remote_sizes(
     return tuple(_known(each, answers) for each in places)
 
 
+def unanswered(files: Sequence[Path | str], cache: Path) -> int:
+    """Return how many files `remote_sizes` would have to ask for; nobody is asked.
+
+    Raises
+    ------
+    DataError
+        The cache cannot be read.
+    """
+    sizes = _Answers(cache).sizes
+    urls = {each for each in map(place, files) if isinstance(each, str)}
+    return len(urls - set(sizes))
+
+
 def _known(where: Place, answers: "_Answers") -> int:
     return local_size(where) if isinstance(where, Path) else answers.sizes[where]
 
