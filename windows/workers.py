@@ -122,7 +122,7 @@ class WorkerPool:
         # Workers start while jobs are submitted, and their libraries read the environment only
         # then.
         executor = self._started()
-        with _environment(self.threads):
+        with _environment(self.threads), _interrupts_held():
             try:
                 return {executor.submit(_run, function, job): i for i, job in enumerate(jobs)}
             finally:
@@ -205,9 +205,20 @@ def _environment(threads: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold interrupts back, here and in what is started: Python dies of one while it starts."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin() -> None:
     """Prepare a worker: an interrupt is its parent's to handle, and it does not outlive that."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_die_with_parent, name="die-with-parent", daemon=True).start()
 
 

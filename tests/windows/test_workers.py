@@ -1,10 +1,12 @@
 """Worker processes: order, failures, deaths on either side, and what they inherit."""
 
+import contextlib
 import errno
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import ModuleType
@@ -147,11 +149,13 @@ def children_of(parent: subprocess.Popen[bytes], announced: list[Path]) -> list[
 
 
 PARENT = """
-import sys
+import signal, sys
 from windows.workers import WorkerPool
 import worker_jobs
 
 if __name__ == "__main__":
+    # A process that was started in the background may have been told to ignore interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with WorkerPool(2) as pool:
         pool.map(worker_jobs.announce_and, [(sys.argv[1], "sleep"), (sys.argv[2], "spin")])
 """
@@ -185,3 +189,24 @@ def test_workers_die_with_their_parent(tmp_path: Path, how: signal.Signals) -> N
 def test_impossible_numbers_are_refused(workers: int, threads: int) -> None:
     with pytest.raises(ConfigError, match="workers must be"):
         WorkerPool(workers, threads=threads)
+
+
+def test_a_worker_that_is_interrupted_while_it_starts_goes_on() -> None:
+    """Ctrl-C reaches every process of a terminal, those that have hardly begun too."""
+    stop = threading.Event()
+
+    def interrupt() -> None:
+        while not stop.wait(0.001):
+            for child in psutil.Process().children():
+                with contextlib.suppress(psutil.Error, OSError):
+                    if "spawn_main" in " ".join(child.cmdline()):
+                        child.send_signal(signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with WorkerPool(2) as pool:
+            assert pool.map(abs, [-1, -2, -3, -4]) == [1, 2, 3, 4]
+    finally:
+        stop.set()
+        thread.join()
