@@ -137,7 +137,7 @@ class PrefixScorer:
                 got=f"{plan.longest} tokens of at most {limit}",
                 do="use fewer demonstrations or shorter prompts",
             )
-        with _evaluating(self.model), _output_in_float32(self.model):
+        with evaluating(self.model), _output_in_float32(self.model):
             parts = [self._read(pack) for pack in plan.packs]
         return _per_pair(plan, np.concatenate([np.zeros(0), *parts]))
 
@@ -161,7 +161,8 @@ class PrefixScorer:
 
 
 @contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
+def evaluating(model: Any) -> Iterator[None]:
+    """Hold a model in evaluation mode, without gradients, and put its own mode back."""
     training = model.training
     model.eval()
     try:

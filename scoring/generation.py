@@ -10,7 +10,6 @@ import copy
 import hashlib
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -19,6 +18,7 @@ import pyarrow as pa
 import torch
 from transformers import DynamicCache
 
+from scoring.engine import evaluating
 from scoring.extraction import ANSWERS, PERSONA, count_matches, said
 from scoring.items import Where
 from scoring.suite.persona import PersonaPrompt
@@ -99,7 +99,7 @@ def generate(
     if not prompts:
         return []
     texts: dict[Row, str] = {}
-    with _evaluating(model):
+    with evaluating(model):
         writer = _Writer(model, tokenizer, prompts, sampling)
         for rows in writer.batches():
             texts.update(zip(rows, writer.write(rows), strict=True))
@@ -333,14 +333,3 @@ def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
     told = model.config.eos_token_id
     own = told if isinstance(told, list) else [told]
     return {token for token in (*own, tokenizer.eos_token_id) if token is not None}
-
-
-@contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(training)
