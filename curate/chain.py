@@ -18,8 +18,11 @@ from curate.export import ExportJob
 from curate.made import Made, Step
 from curate.sources import HELDOUT_BATCHES, Sources
 from curate.study import Study
-from scoring.suite.schema import Split
-from scoring.sweep import SweepRequest, sweep
+from curate.sweeping import identity, items_request, questionnaires, run_coarse, run_sweep
+from scoring.jobs import Asked
+from scoring.prefetch import Target
+from scoring.suite.schema import SPLITS, Split
+from scoring.sweep import SweepRequest
 from trainers.plan import TrainingPlan, check_arms
 from trainers.schedule import schedule
 from windows.checkpoints.folder import Checkpoint, catalog
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
     from curate.gather import Findings
 
 __all__ = ["Chain", "Step"]
+
+LOGS = "logs"
+"""The folder, beside a study's artefacts, of what a cluster writes."""
 
 
 class Chain:
@@ -82,45 +88,49 @@ class Chain:
 
     def scores(self) -> Artefact:
         """Score every checkpoint on the items that label."""
-        run = self.pretrain()
-        # Which checkpoints, and what the tables call them, are not told by the run's content.
+        run, asked = self.pretrain(), questionnaires(self.study, "label")
+        # What the tables call the checkpoints is not told by the run's content.
         of = {"run": self.sources.run.name, "steps": self.study.edges}
-        recipe = Recipe("scores", "run", 1, {**self._asked("label"), **of}, (run,))
-        return self._scored("scores", recipe, lambda: self.sources.checkpoints(), "label")
+        coarse = self.config.sweep.coarse
+        chosen = {"coarse": coarse} if coarse else {}
+        parameters = {**identity(self.study, asked), **of, **chosen}
+        recipe = Recipe("scores", "coarse" if coarse else "run", 2, parameters, (run,))
+        make = run_coarse if coarse else run_sweep
+        return self._scored("scores", recipe, lambda: self.sources.targets(), asked, make)
 
     def labels(self) -> Artefact:
         """Label every window on every task."""
         scores = self.scores()
-        parameters = {"labels": self.config.labels, "windows": self.config.windows}
-        recipe = Recipe("labels", self.config.labels.rule, 1, parameters, (scores,))
+        parameters = {"labels": self.study.labels, "windows": self.config.windows}
+        recipe = Recipe("labels", self.study.labels.rule, 1, parameters, (scores,))
         return self.made.artefact(
             "labels",
             recipe,
             lambda part: steps.write_labels(
-                scores.path, self.sources.windows(), self.config.labels, part
+                scores.path, self.sources.windows(), self.study.labels, part
             ),
         )
 
     def replay(self) -> Artefact:
         """Train every window's data in shuffled orders from one checkpoint, and score."""
-        run, section = self.pretrain(), self.config.transfer
+        run, section = self.pretrain(), self.study.transfer
         parameters = {
-            **self._asked("verify"),
-            "task": self.config.labels.task,
+            **identity(self.study, (self._replay_request(),)),
+            "task": self.study.labels.task,
             "transfer": {"checkpoint": section.checkpoint, "shuffles": section.shuffles},
             "windows": self.config.windows,
             "lr": self._lr(section.checkpoint),
-            "optimizer": self.config.training.optimizer,
+            "optimizer": self.study.training.optimizer,
             "seed": self.config.seed,
         }
-        recipe = Recipe("replay", f"step{section.checkpoint}", 1, parameters, (run, self.corpus()))
+        recipe = Recipe("replay", f"step{section.checkpoint}", 2, parameters, (run, self.corpus()))
         return self.made.artefact("transfer", recipe, self._replay)
 
     def transfer(self) -> Artefact:
         """Judge whether the labels transfer to shuffled replays."""
         labels, replay = self.labels(), self.replay()
-        parameters = {"task": self.config.labels.task, "threshold": self.config.transfer.threshold}
-        recipe = Recipe("transfer", self.config.labels.rule, 2, parameters, (labels, replay))
+        parameters = {"task": self.study.labels.task, "threshold": self.study.transfer.threshold}
+        recipe = Recipe("transfer", self.study.labels.rule, 2, parameters, (labels, replay))
         return self.made.artefact(
             "transfer",
             recipe,
@@ -131,8 +141,8 @@ class Chain:
 
     def prompts(self) -> Artefact:
         """Write the token ids of every prompt of the suite, for decontamination."""
-        parameters = self._suite()
-        recipe = Recipe("prompts", "suite", 1, parameters, (self.pretrain(),))
+        asked = [self.request(split) for split in SPLITS]
+        recipe = Recipe("prompts", "suite", 2, identity(self.study, asked), (self.pretrain(),))
         return self.made.artefact(
             "exports",
             recipe,
@@ -179,26 +189,28 @@ class Chain:
     def arm_scores(self) -> Artefact:
         """Score the arms' checkpoints, and the base, on the items that verify."""
         arms = self.arms()
-        parameters = {**self._asked("verify"), "study": self.config.name}
-        recipe = Recipe("scores", "arms", 1, parameters, (self.pretrain(), *arms))
-        return self._scored("arm_scores", recipe, lambda: self._arm_checkpoints(arms), "verify")
+        asked = (self.request("verify"),)
+        parameters = {**identity(self.study, asked), "study": self.config.name}
+        recipe = Recipe("scores", "arms", 2, parameters, (self.pretrain(), *arms))
+        return self._scored("arm_scores", recipe, lambda: self._arm_checkpoints(arms), asked)
 
     def verdict(self) -> Artefact:
         """Judge whether the arms were controlled."""
         scores, transfer, arms = self.arm_scores(), self.transfer(), self.arms()
-        parameters = {"verdict": self.config.verdict, "task": self.config.labels.task}
+        parameters = {"verdict": self.config.verdict, "task": self.study.labels.task}
         recipe = Recipe("verdict", "arms", 2, parameters, (scores, transfer, *arms))
         return self.made.artefact(
             "verdict",
             recipe,
-            lambda part: steps.write_verdict(scores.path, transfer.path, arms, self.config, part),
+            lambda part: steps.write_verdict(scores.path, transfer.path, arms, self.study, part),
         )
 
     def report(self, found: "Findings | None" = None) -> Artefact:
         """Write the report of what was found; by default of the whole study."""
         found = found or self.findings()
         resolved = self.study.resolved()["study"]
-        resolved.pop("workers")
+        for how in ("workers", "sweep"):
+            resolved.pop(how)
         recipe = Recipe("report", self.config.name, 1, {"study": resolved}, tuple(found.artefacts))
 
         def make(part: Path) -> None:
@@ -226,7 +238,7 @@ class Chain:
         pairs = [(name, number) for name in self.config.mixtures for number in self._seeds(None)]
         exports = self._exports(pairs) if judged else []
         return Findings(
-            config=self.config,
+            study=self.study,
             sources=self.sources,
             labels=labels.path,
             transfer=transfer.path if transfer else None,
@@ -239,7 +251,7 @@ class Chain:
     def plan(self) -> list[Step]:
         """List the study's artefacts, those made and those to make, and make none."""
         looking = self._looking()
-        for name in ORDER:
+        for name in self.study.steps:
             getattr(looking, name)()
         return list(looking.made.steps())
 
@@ -248,25 +260,23 @@ class Chain:
 
     def request(self, split: Split) -> SweepRequest:
         """Return what checkpoints are asked in a split."""
-        suite = self.config.suite
-        return SweepRequest(suite.tasks, split, suite.demo_seeds, token_budget=suite.token_budget)
-
-    def _suite(self) -> dict[str, Any]:
-        return {"suite": self.config.suite}
-
-    def _asked(self, split: Split) -> dict[str, Any]:
-        return {**self._suite(), "split": split}
+        return items_request(self.study, split)
 
     def _scored(
-        self, step: str, recipe: Recipe, of: Callable[[], Sequence[Checkpoint]], split: Split
+        self,
+        step: str,
+        recipe: Recipe,
+        of: Callable[[], Sequence[Target]],
+        asked: Asked,
+        how: Callable[..., None] = run_sweep,
     ) -> Artefact:
         def make(part: Path) -> None:
-            sweep(of(), self.request(split), part, self.pool, self.reporter)
+            how(self.study, of(), asked, part, self.out / LOGS, self.pool, self.reporter)
 
         return self.made.artefact(step, recipe, make)
 
     def _seeds(self, seed: int | None) -> list[int]:
-        number = self.config.training.seeds
+        number = self.study.training.seeds
         if seed is None:
             return list(range(number))
         if not 0 <= seed < number:
@@ -291,7 +301,7 @@ class Chain:
         parents = (self.corpus(), self.labels(), self.prompts())
         parameters = {
             "mixture": self.config.mixtures[name],
-            "task": self.config.labels.task,
+            "task": self.study.labels.task,
             "name": name,
             "seed": self._arm_seed(seed),
         }
@@ -306,7 +316,7 @@ class Chain:
             data=self.sources.data_folder(),
             windows=tuple(self.sources.windows()),
             labels=self.labels().path / steps.LABELS,
-            task=self.config.labels.task,
+            task=self.study.labels.task,
             prompts=self.prompts().path / steps.PROMPTS,
         )
 
@@ -315,7 +325,7 @@ class Chain:
         return 1000 * self.config.seed + seed
 
     def _plan(self, arm: str, seed: int, run: Artefact, shards: Artefact) -> TrainingPlan:
-        training, config = self.config.training, self.sources.run
+        training, config = self.study.training, self.sources.run
         return TrainingPlan(
             arm=arm,
             seed=seed,
@@ -332,19 +342,22 @@ class Chain:
         )
 
     def _lr(self, step: int) -> float:
-        if self.config.training.lr is not None:
-            return self.config.training.lr
+        if self.study.training.lr is not None:
+            return self.study.training.lr
         if self.study.run.pretraining is None:
             raise ConfigError(
                 "a given run does not tell its learning rate", where="training.lr", do="set it"
             )
         return schedule(self.study.run.pretraining).lr(step)
 
-    def _replay(self, part: Path) -> None:
+    def _replay_request(self) -> SweepRequest:
         # The check is on the task whose labels mixtures select by; the others would only cost time.
-        request = replace(self.request("verify"), tasks=(self.config.labels.task,))
-        lr = self._lr(self.config.transfer.checkpoint)
-        jobs = steps.replay_jobs(self.config, self.sources, request, lr, part)
+        return replace(self.request("verify"), tasks=(self.study.labels.task,))
+
+    def _replay(self, part: Path) -> None:
+        request = self._replay_request()
+        lr = self._lr(self.study.transfer.checkpoint)
+        jobs = steps.replay_jobs(self.study, self.sources, request, lr, part)
         with self.reporter.task("shuffled replays", len(jobs)) as advance:
             self.pool.map(steps.run_replay, jobs, on_done=lambda index, result: advance())
 
@@ -363,28 +376,13 @@ class Chain:
         self, jobs: dict[str, tuple[TrainingPlan, Path]], missing: list[Recipe]
     ) -> None:
         tokens = self.sources.heldout_tokens()
-        base = self.sources.checkpoint(self.config.training.base_step).path
+        base = self.sources.checkpoint(self.study.training.base_step).path
         work = {label: (plan, base, shards, tokens) for label, (plan, shards) in jobs.items()}
         self._in_workers(steps.build_arm, work, "training arms", missing)
 
     def _arm_checkpoints(self, arms: Sequence[Artefact]) -> list[Checkpoint]:
-        base = self.sources.checkpoint(self.config.training.base_step)
+        base = self.sources.checkpoint(self.study.training.base_step)
         found = [Checkpoint(f"{self.config.name}/base", base.stage, base.step, base.path)]
         for arm in arms:
             found += catalog(arm.path / "checkpoints", steps.arm_run(self.config.name, arm.path))
         return found
-
-
-ORDER = (
-    "corpus",
-    "pretrain",
-    "scores",
-    "labels",
-    "transfer",
-    "exports",
-    "arms",
-    "arm_scores",
-    "verdict",
-    "report",
-)
-"""The steps of a study, as methods of `Chain`, each after those it needs."""

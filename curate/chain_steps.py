@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from curate.export import ExportJob, export_mixture
 from curate.made import plain_parameters
 from curate.sources import Sources
-from curate.study import StudyConfig
+from curate.study import Study
 from scoring.labels import label_windows
 from scoring.series import pooled, seed_series
 from scoring.settings import LabelsSection
@@ -76,12 +76,12 @@ def series_frame(items: pl.DataFrame) -> pl.DataFrame:
 
 
 def replay_jobs(
-    config: StudyConfig, sources: Sources, request: SweepRequest, lr: float, part: Path
+    study: Study, sources: Sources, request: SweepRequest, lr: float, part: Path
 ) -> "list[ReplayJob]":
     """List the replays of a study: every window in every shuffled order, and the base itself."""
     from trainers.replay import ReplayJob
 
-    section = config.transfer
+    section = study.transfer
     replays: list[tuple[Window | None, int]] = [(None, 0)]
     replays += [(w, k) for w in sources.windows() for k in range(section.shuffles)]
     return [
@@ -91,9 +91,9 @@ def replay_jobs(
             files=sources.token_files().paths,
             window=window,
             shuffle=shuffle,
-            seed=config.seed,
+            seed=study.config.seed,
             lr=lr,
-            optimizer=config.training.optimizer,
+            optimizer=study.training.optimizer,
             request=request,
             out=part,
         )
@@ -199,19 +199,19 @@ def arm_run(study: str, arm: Path) -> str:
 
 
 def write_verdict(
-    scores: Path, transfer: Path, arms: Sequence[Artefact], config: StudyConfig, part: Path
+    scores: Path, transfer: Path, arms: Sequence[Artefact], study: Study, part: Path
 ) -> None:
     """Reduce every arm's run to its endpoints, judge them, and write curves, runs and verdict."""
     from trainers.arms import read_heldout_loss
     from trainers.plan import read_plan
     from trainers.stabilization import stabilization, summarize_runs
 
-    curves = arm_curves(read_items(scores), config.labels.task)
+    curves = arm_curves(read_items(scores), study.labels.task)
     rows = [(read_plan(arm.path), read_heldout_loss(arm.path)) for arm in arms]
     loss = pl.DataFrame(
         [{"arm": plan.arm, "seed": plan.seed, "loss": value} for plan, value in rows]
     )
-    section = config.verdict
+    section = study.config.verdict
     of_arms = curves.filter(pl.col("arm") != "base")
     runs = summarize_runs(of_arms, loss, threshold=section.switch_threshold)
     judged = stabilization(

@@ -78,12 +78,12 @@ def demo(
     return run_all(call)
 
 
-@study_command(app, ALL, needs=EVERYTHING)
+@study_command(app, ALL, needs=None)
 def run(call: Call) -> Answer:
     """Do all of a study, in order, resuming; write summary.json and report.html."""
-    from curate.study_commands import run_all
+    from curate.study_commands import run_study
 
-    return run_all(call)
+    return run_study(call)
 
 
 @study_command(app, ALL, needs=())
@@ -95,11 +95,17 @@ def status(call: Call) -> Answer:
 
 
 @study_command(app, STEPS, needs=UP_TO_SCORES)
-def score(call: Call) -> Answer:
+def score(
+    call: Call,
+    metric: Annotated[
+        Literal["soft", "hard", "margin", "auc", "mean_p_soft", "mean_p_hard", "mass"],
+        typer.Option("--metric", help="Which metric the table shows; --json has all."),
+    ] = "soft",
+) -> Answer:
     """Sweep: score every checkpoint on every task of the suite."""
     from curate.study_commands import score
 
-    return score(call)
+    return score(call, metric)
 
 
 @study_command(app, STEPS, needs=UP_TO_LABELS)
@@ -251,12 +257,29 @@ def checkpoints(
 
 
 @study_command(app, ASK, needs=(), optional=True)
-def suite(call: Call | None) -> Answer:
+def suite(
+    call: Call | None,
+    export_lm_eval: Annotated[
+        Path | None,
+        typer.Option(
+            "--export-lm-eval",
+            metavar="DIR",
+            help="Write the tasks for lm-evaluation-harness: YAML and items.",
+        ),
+    ] = None,
+    split: Annotated[
+        Literal["label", "verify"], typer.Option("--split", help="Whose items are written.")
+    ] = "label",
+) -> Answer:
     """List families, tasks, item counts and an example of each; of STUDY, or all."""
-    from curate.suite_listing import list_suite
+    from curate.suite_listing import export_suite, list_suite
+    from scoring.suite.sets import PINNED
 
     section = call.study.config.suite if call else None
-    return list_suite(section)
+    sets = call.study.sets if call else PINNED
+    if export_lm_eval is not None:
+        return export_suite(section, export_lm_eval, split, sets)
+    return list_suite(section, sets)
 
 
 @plain_command(app, KEEP)

@@ -172,7 +172,7 @@ def study_command(
     app: typer.Typer,
     panel: str,
     *,
-    needs: Sequence[str],
+    needs: Sequence[str] | None,
     study: str | None = None,
     shorthands: Sequence[str] = (),
     optional: bool = False,
@@ -184,7 +184,8 @@ def study_command(
     panel
         The heading in ``modehop --help`` under which it stands.
     needs
-        The steps of the chain that it makes where they are missing: what ``--dry-run`` shows.
+        The steps of the chain that it makes where they are missing: what ``--dry-run`` shows. None
+        for all that the study has sections for.
     study
         The shipped study that the command works on; by default the user names one.
     shorthands
@@ -206,7 +207,7 @@ def study_command(
             if shared["dry_run"]:
                 from curate.dry_run import dry_run
 
-                return dry_run(call, needs, options)
+                return dry_run(call, call.study.steps if needs is None else needs, options)
             return function(call, **own, **options)
 
         parameters = list(inspect.signature(function).parameters.values())[1:]
@@ -266,11 +267,16 @@ def plain_command(app: typer.Typer, panel: str) -> Callable[[Command], Command]:
 
 
 def _call(
-    name: str, settings: Sequence[str], out: Path | None, quiet: bool, needs: Sequence[str]
+    name: str,
+    settings: Sequence[str],
+    out: Path | None,
+    quiet: bool,
+    needs: Sequence[str] | None,
 ) -> Call:
     from curate.study import load_study
 
-    return _checked(load_study(name, settings), out, quiet, needs)
+    study = load_study(name, settings)
+    return _checked(study, out, quiet, study.steps if needs is None else needs)
 
 
 def _checked(study: "Study", out: Path | None, quiet: bool, needs: Sequence[str]) -> Call:

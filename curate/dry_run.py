@@ -38,7 +38,39 @@ def dry_run(call: Call, needs: Sequence[str], options: Mapping[str, Any]) -> Ans
         f"---\n# run {call.study.run_path}\n{_yaml(resolved['run'])}",
         step_table(steps, call) if needs else "no artefact is needed",
     )
-    return Answer(data, shown)
+    if needs[-1:] != ("scores",) or all(step.done for step in steps if step.name == "scores"):
+        return Answer(data, shown)
+    cost, script = _sweep(call)
+    data["cost"] = cost
+    return Answer(data, (*shown, _cost_words(cost), *filter(None, [script])))
+
+
+def _sweep(call: Call) -> tuple[dict[str, Any], str]:
+    """Return what the sweep will cost, and the script that Slurm would be given, if it is asked."""
+    from curate.sweeping import local_checkpoint, sweep_cost, sweep_script
+
+    chain = call.looking()
+    embedded = call.study.run.embedded and not chain.pretrain().id
+    targets = [] if embedded else chain.sources.targets()
+    count = len(call.study.edges) if embedded else len(targets)
+    cost = sweep_cost(call.study, targets, local_checkpoint(targets), count)
+    return cost, sweep_script(call.study, targets, call.out)
+
+
+def _cost_words(cost: Mapping[str, Any]) -> str:
+    words = f"{cost['checkpoints']:,} checkpoints, {cost['tables']} tables and "
+    words += f"{cost['prompts']:,} prompts each"
+    if cost["unique_tokens"] is not None:
+        words += f": {cost['unique_tokens']:,} tokens each ({cost['tokens']:,} without sharing)"
+    if cost["answers"]:
+        words += f"; {cost['answers']:,} generated answers each"
+        if cost["generated_tokens"] is not None:
+            words += f", at most {cost['generated_tokens']:,} tokens"
+    if cost["flops"] is not None:
+        words += f"; {cost['flops']:.2g} FLOPs in all"
+    if cost["to_fetch"]:
+        words += f"; {cost['to_fetch']:,} checkpoints are fetched first"
+    return words
 
 
 def dry_run_of_question(ask: Ask, needs: Sequence[str], options: Mapping[str, Any]) -> Answer:
@@ -101,6 +133,8 @@ def _steps(looking: Chain, needs: Sequence[str], options: Mapping[str, Any]) -> 
     for name in needs:
         if name == "exports" and "arm" in options:
             # The arm looks for its own.
+            continue
+        if name == "corpus" and not looking.study.has_data:
             continue
         getattr(looking, name)(*(options[key] for key in _CHOICES.get(name, ()) if key in options))
     return list(looking.made.steps())

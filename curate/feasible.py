@@ -9,7 +9,7 @@ from curate.given import check_optimizer_state, given_files
 from curate.settings import MixtureSection
 from curate.study import Study
 from scoring.deltas import MIN_WINDOWS
-from scoring.suite.registry import CONTROL, blocks
+from scoring.suite.registry import CONTROL, find
 from scoring.suite.schema import SPLITS
 from scoring.transfer import EXPECTED_RHO, windows_needed
 from trainers.settings import MIN_CHECKPOINTS
@@ -25,7 +25,7 @@ def check_feasible(study: Study, needs: Collection[str]) -> None:
     Parameters
     ----------
     needs
-        Names of steps, as of `curate.chain.ORDER`.
+        Names of steps, as of `curate.study.ORDER`.
 
     Raises
     ------
@@ -34,13 +34,14 @@ def check_feasible(study: Study, needs: Collection[str]) -> None:
     DataError
         A given run lacks the optimizer state that one of them goes on from.
     """
+    _check_sections(study, needs)
     if "scores" in needs:
-        _check_demo_seeds(study)
+        _check_questions(study)
     if "labels" in needs:
         _check_windows(study)
     if "transfer" in needs:
         _check_threshold(study)
-        check_optimizer_state(study, "transfer.checkpoint", study.config.transfer.checkpoint)
+        check_optimizer_state(study, "transfer.checkpoint", study.transfer.checkpoint)
     if "exports" in needs:
         _check_manifest(study)
         held = _window_tokens(study)
@@ -57,20 +58,54 @@ def check_feasible(study: Study, needs: Collection[str]) -> None:
         _check_control(study)
 
 
-def _check_demo_seeds(study: Study) -> None:
+def _check_sections(study: Study, needs: Collection[str]) -> None:
+    absent = [step for step in needs if step not in study.steps and step != "corpus"]
+    if absent:
+        raise ConfigError(
+            f"the study says nothing of {absent[0].replace('_', ' ')}, which this needs",
+            where=str(study.path),
+            got=f"its steps are {', '.join(study.steps)}",
+            do="add the sections (labels, transfer, mixtures, training, arms) of the README's "
+            "study, or use a command that needs none, such as score",
+        )
+    if not study.has_data and {"transfer", "exports", "arms"} & set(needs):
+        raise ConfigError(
+            f"the token files of run {study.run.name} are not here",
+            where=str(study.run_path),
+            do="name their folder in data, or list them in files",
+        )
+    if study.released and {"transfer", "exports", "arms"} & set(needs):
+        raise ConfigError(
+            f"the checkpoints of run {study.run.name} are on the Hub, and these are trained on",
+            where=f"{study.run_path}: released.hub",
+            do="bring them to a folder, with their optimizer states, and name it in checkpoints",
+        )
+
+
+def _check_questions(study: Study) -> None:
+    """Build the last block of every task that is here: a set that is too small shows in it."""
     suite = study.config.suite
-    for task in suite.tasks:
-        for split in SPLITS:
+    for key in study.tasks:
+        task = find(key, sets=study.sets)
+        for split in SPLITS if task.at_hand() else ():
+            most = task.draws(split)
+            last = suite.demo_seeds if most is None else min(suite.demo_seeds, most)
             try:
-                blocks(task, split=split, demo_seeds=suite.demo_seeds)
+                task.build(split, task.wordings[split][0], last - 1)
             except ConfigError as error:
-                where = f"{study.path}: suite.demo_seeds"
+                where = f"{study.path}: {error.where}"
                 raise ConfigError(error.what, where=where, got=error.got, do=error.do) from None
 
 
 def _check_windows(study: Study) -> None:
+    if study.config.sweep.coarse is not None:
+        raise ConfigError(
+            "a coarse sweep leaves most windows without scores, so they cannot be labelled",
+            where=f"{study.path}: sweep.coarse",
+            do="see the changes with modehop score, then label with --set sweep.coarse=null",
+        )
     windows = len(study.edges) - 1
-    if study.config.labels.rule == "innovation" and windows < MIN_WINDOWS:
+    if study.labels.rule == "innovation" and windows < MIN_WINDOWS:
         raise ConfigError(
             f"rule innovation needs at least {MIN_WINDOWS} windows",
             where=f"{study.path}: windows",
@@ -80,7 +115,7 @@ def _check_windows(study: Study) -> None:
 
 
 def _check_threshold(study: Study) -> None:
-    threshold = study.config.transfer.threshold
+    threshold = study.transfer.threshold
     try:
         windows_needed(EXPECTED_RHO, threshold, confidence=0.95)
     except (ConfigError, DataError) as error:
@@ -100,7 +135,7 @@ def _check_manifest(study: Study) -> None:
 
 
 def _check_checkpoints(study: Study) -> None:
-    training = study.config.training
+    training = study.training
     if training.steps // training.every < MIN_CHECKPOINTS:
         raise ConfigError(
             f"an arm needs {MIN_CHECKPOINTS} checkpoints to have a spread within its run",
@@ -156,7 +191,7 @@ def _order(study: Study) -> DataOrder:
 
 
 def _check_learning_rate(study: Study) -> None:
-    if study.config.training.lr is None and study.run.pretraining is None:
+    if study.training.lr is None and study.run.pretraining is None:
         raise ConfigError(
             "a given run does not tell its learning rate",
             where=f"{study.path}: training.lr",
@@ -165,7 +200,7 @@ def _check_learning_rate(study: Study) -> None:
 
 
 def _check_budgets(study: Study) -> None:
-    training, run = study.config.training, study.run
+    training, run = study.training, study.run
     batch = run.instances_per_batch(training.base_step) * run.sequence_length
     needed = training.steps * batch
     for arm, name in study.config.arms.items():
@@ -191,7 +226,7 @@ def _check_heldout(study: Study) -> None:
 
 
 def _check_control(study: Study) -> None:
-    tasks = study.config.suite.tasks
+    tasks = study.tasks
     if not any(task.startswith(f"{CONTROL}/") for task in tasks):
         raise ConfigError(
             "the suite has no normal control, which every verdict is read beside",

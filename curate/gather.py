@@ -16,7 +16,7 @@ from curate.report import data as shown
 from curate.report.html import render
 from curate.report.summary import to_json
 from curate.sources import Sources
-from curate.study import StudyConfig
+from curate.study import Study
 from curate.truth import COMPOSITION, check_truth
 from scoring.labels import RULE_VERSION
 from scoring.suite.registry import CONTROL
@@ -49,7 +49,7 @@ class Findings:
         All that the report rests on.
     """
 
-    config: StudyConfig
+    study: Study
     sources: Sources
     labels: Path
     transfer: Path | None
@@ -68,27 +68,27 @@ def write_report(found: Findings, part: Path) -> None:
 
 def gather(found: Findings) -> shown.ReportData:
     """Read the study's artefacts into one data object."""
-    config, sources = found.config, found.sources
+    study, sources = found.study, found.sources
     windows = sources.windows()
     labels = pl.read_parquet(found.labels / LABELS)
     return shown.ReportData(
         study=_study(found),
-        primary_task=config.labels.task,
+        primary_task=study.labels.task,
         series=_series(found.labels, sources),
         windows=_windows(labels, windows),
         rule=shown.Rule(
-            name=config.labels.rule,
-            words=_RULES[config.labels.rule],
-            alpha=config.labels.alpha,
-            minimum=config.labels.minimum,
+            name=study.labels.rule,
+            words=_RULES[study.labels.rule],
+            alpha=study.labels.alpha,
+            minimum=study.labels.minimum,
             version=RULE_VERSION,
         ),
         loss=_loss(sources, windows),
         transfer=_transfer(found, found.transfer, labels) if found.transfer else None,
         arms=_arms(found, found.verdict) if found.verdict else None,
-        verdict=_verdict(found.verdict, config.verdict.alpha) if found.verdict else None,
+        verdict=_verdict(found.verdict, study.config.verdict.alpha) if found.verdict else None,
         mixtures=_mixtures(found.exports) if found.exports else None,
-        truth=_truth(found.truth, labels, windows, config.labels.task),
+        truth=_truth(found.truth, labels, windows, study.labels.task),
         provenance=tuple(
             shown.Provenance(
                 kind=a.kind, label=a.label, id=a.id, content=a.content, parents=a.parents
@@ -100,9 +100,9 @@ def gather(found: Findings) -> shown.ReportData:
 
 def _study(found: Findings) -> shown.Study:
     return shown.Study(
-        name=found.config.name,
+        name=found.study.config.name,
         run=found.sources.run.name,
-        seed=found.config.seed,
+        seed=found.study.config.seed,
     )
 
 
@@ -181,11 +181,11 @@ def _loss(sources: Sources, windows: Sequence[Window]) -> shown.Loss | None:
 
 
 def _transfer(found: Findings, folder: Path, labels: pl.DataFrame) -> shown.Transfer:
-    config = found.config
+    study = found.study
     verdict = read_transfer(folder)
     effects = pl.read_parquet(folder / EFFECTS)
     names = dict(
-        labels.filter(pl.col("task") == config.labels.task).select("window", "label").iter_rows()
+        labels.filter(pl.col("task") == study.labels.task).select("window", "label").iter_rows()
     )
     points = []
     for row in effects.to_dicts():
@@ -213,13 +213,13 @@ def _transfer(found: Findings, folder: Path, labels: pl.DataFrame) -> shown.Tran
         sign_agreement=verdict.sign_agreement,
         sentence=verdict.sentence,
         points=tuple(points),
-        threshold=config.transfer.threshold,
-        checkpoint=f"{found.sources.run.stage}-step{config.transfer.checkpoint}",
+        threshold=study.transfer.threshold,
+        checkpoint=f"{found.sources.run.stage}-step{study.transfer.checkpoint}",
     )
 
 
 def _arms(found: Findings, folder: Path) -> shown.Arms:
-    config, sources = found.config, found.sources
+    study, sources = found.study, found.sources
     curves = pl.read_parquet(folder / CURVES)
     judged = _read(folder / VERDICT)
     base = curves.filter(pl.col("arm") == "base").row(0, named=True)
@@ -228,7 +228,7 @@ def _arms(found: Findings, folder: Path) -> shown.Arms:
     return shown.Arms(
         base=f"{sources.run.stage}-step{first}",
         base_step=first,
-        task=config.labels.task,
+        task=study.labels.task,
         base_soft=base["soft"],
         base_control=base["control"],
         base_loss=heldout_loss_of(sources.checkpoint(first).path, sources.heldout_tokens()),
@@ -242,7 +242,9 @@ def _arms(found: Findings, folder: Path) -> shown.Arms:
             )
             for (arm, seed), part in of_arms.partition_by("arm", "seed", as_dict=True).items()
         ),
-        summaries=tuple(shown.ArmSummary(arm=arm, **judged["arms"][arm]) for arm in config.arms),
+        summaries=tuple(
+            shown.ArmSummary(arm=arm, **judged["arms"][arm]) for arm in study.config.arms
+        ),
     )
 
 

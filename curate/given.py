@@ -26,15 +26,16 @@ def check_given(study: Study) -> None:
     """
     if study.checkpoint_folder is None:
         return
-    files = given_files(study)
-    tokens = TokenFiles(
-        [Path(file.path) for file in files],
-        sequence_length=study.run.sequence_length,
-        token_bytes=study.run.token_bytes,
-        expected_bytes=[file.bytes for file in files],
-    )
-    _check_manifest(study)
-    _check_windows(study, study.run.order(tokens.sizes))
+    if study.has_data:
+        files = given_files(study)
+        tokens = TokenFiles(
+            [Path(file.path) for file in files],
+            sequence_length=study.run.sequence_length,
+            token_bytes=study.run.token_bytes,
+            expected_bytes=[file.bytes for file in files],
+        )
+        _check_manifest(study)
+        _check_windows(study, study.run.order(tokens.sizes))
     _check_checkpoints(study, study.checkpoint_folder)
 
 

@@ -1,6 +1,7 @@
 """Where a study's data and checkpoints lie: made here for an embedded run, else as given."""
 
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ from numpy.typing import NDArray
 from curate.given import given_files
 from curate.made import Made
 from curate.study import Study
+from scoring.prefetch import Target
 from windows.checkpoints.folder import Checkpoint, catalog
+from windows.checkpoints.hub import HubRevision
 from windows.errors import ConfigError
 from windows.files import write_atomic
 from windows.identity import hash_file
@@ -17,7 +20,7 @@ from windows.manifest import MANIFEST, data_files
 from windows.order import DataOrder
 from windows.planted import write_corpus, write_truth
 from windows.progress import Reporter
-from windows.run import DataFile, RunConfig, Window, tile
+from windows.run import DataFile, RunConfig, Window, span, tile
 from windows.store import Artefact, Recipe
 from windows.tokens import TokenFiles
 
@@ -50,6 +53,7 @@ class Sources:
     @cached_property
     def _corpus(self) -> Artefact:
         section, seed = self.study.run.corpus, self.study.config.seed
+        assert self.study.has_data or section, "nothing that reads data is begun without them"
         if section is None:
             recipe = Recipe("data", self._label, 1, self._data_parameters())
             return self._made.artefact("corpus", recipe, lambda part: _note(part, recipe))
@@ -71,11 +75,15 @@ class Sources:
     @cached_property
     def _pretrain(self) -> Artefact:
         section, seed = self.study.run.pretraining, self.study.config.seed
-        corpus = self.corpus()
-        if section is None:
-            files = {c.name: _contents(c.path) for c in self.checkpoints()}
-            recipe = Recipe("checkpoints", self._label, 1, {"files": files}, (corpus,))
+        if self.study.released:
+            recipe = Recipe("checkpoints", self._label, 1, self._released_parameters())
             return self._made.artefact("pretrain", recipe, lambda part: _note(part, recipe))
+        if section is None:
+            data = (self.corpus(),) if self.study.has_data else ()
+            files = {c.name: _contents(c.path) for c in self.checkpoints()}
+            recipe = Recipe("checkpoints", self._label, 1, {"files": files}, data)
+            return self._made.artefact("pretrain", recipe, lambda part: _note(part, recipe))
+        corpus = self.corpus()
         parameters = {"pretraining": section, "run": self._identity(), "seed": seed}
         recipe = Recipe("run", self._label, 1, parameters, (corpus,))
 
@@ -135,8 +143,10 @@ class Sources:
         return self.run.order(tuple(file.bytes for file in self.files()))
 
     def windows(self) -> list[Window]:
-        """Return the study's windows."""
+        """Return the study's windows; by the step map alone where the data are not here."""
         section = self.study.config.windows
+        if not self.study.has_data:
+            return [span(self.run, first, end) for first, end in pairwise(self.study.edges)]
         return tile(self.run, self.order(), section.first_step, self.study.end_step, section.every)
 
     def heldout_batches(self) -> tuple[int, int]:
@@ -163,8 +173,14 @@ class Sources:
         order = self.order()
         return self.token_files().instances(order, order.instances(*self.heldout_batches()))
 
+    def targets(self) -> list[Target]:
+        """Return what is scored: the checkpoints at the windows' edges, wherever they lie."""
+        edges = set(self.study.edges)
+        released = [entry for entry in self.study.released if entry.step in edges]
+        return [*released] or [*self.checkpoints()]
+
     def checkpoints(self) -> list[Checkpoint]:
-        """Return the checkpoints at the windows' edges, by step."""
+        """Return the local checkpoints at the windows' edges, by step."""
         folder = self.study.checkpoint_folder or self.pretrain().path / "checkpoints"
         edges = set(self.study.edges)
         found = catalog(folder, self.run.name, self.run.stage)
@@ -189,6 +205,12 @@ class Sources:
         # An export quotes the manifest, and the run's order decides what a window held.
         manifest = hash_file(folder / MANIFEST) if folder else None
         return {"run": self._identity(), "files": hashes, "manifest": manifest}
+
+    def _released_parameters(self) -> dict[str, object]:
+        edges = set(self.study.edges)
+        addresses = [entry.address for entry in self.study.released if entry.step in edges]
+        named = {a.name: a.commit for a in addresses if isinstance(a, HubRevision)}
+        return {"run": self._identity(), "revisions": named}
 
     def _identity(self) -> RunConfig:
         # Where a run lies is no part of what it is.

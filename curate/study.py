@@ -4,33 +4,51 @@ The file is composed of one section per layer, each defined in its own layer's `
 concerns several sections at once is checked here, before anything is read, trained or written.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from curate.run_file import GivenRun, RunFile, find_run, load_run
 from curate.settings import MixtureSection
-from curate.settings_file import Override, nearest, overridden, read_mapping, validated
+from curate.settings_file import Override, overridden, read_mapping, validated
 from curate.shipped import shipped
-from scoring.settings import LabelsSection, SuiteSection
-from scoring.suite.registry import NO_LABELS, find
+from curate.study_checks import check_study
+from scoring.settings import LabelsSection, SuiteSection, SweepSection
+from scoring.suite.registry import chosen
+from scoring.suite.sets import Sets
 from trainers.settings import (
-    CONTROLLED,
-    REFERENCES,
     TrainingSection,
     TransferSection,
     VerdictSection,
 )
+from windows.checkpoints.catalogs import CatalogEntry, hub_catalog
 from windows.checkpoints.folder import catalog
 from windows.errors import ConfigError
 from windows.run import RunConfig
 from windows.settings import Section, WindowsSection
 
+T = TypeVar("T")
+
 # Names become folder names, and parts of "study/arm/seed".
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+ORDER = (
+    "corpus",
+    "pretrain",
+    "scores",
+    "labels",
+    "transfer",
+    "exports",
+    "arms",
+    "arm_scores",
+    "verdict",
+    "report",
+)
+"""The steps of a study, as methods of `curate.chain.Chain`, each after those it needs."""
 
 
 class StudyConfig(Section):
@@ -38,7 +56,8 @@ class StudyConfig(Section):
 
     `seed` is that of everything drawn by the study, the making of an embedded run included.
     `run` is the name of a run file or its path relative to the study file. `workers` processes
-    train and score at once; results do not depend on their number.
+    train and score at once; results do not depend on their number. A study may end early: with
+    `suite` and `windows` alone it is scored, with `labels` it is labelled, and so on.
     """
 
     name: Name
@@ -46,13 +65,27 @@ class StudyConfig(Section):
     run: str = Field(min_length=1)
     suite: SuiteSection
     windows: WindowsSection
-    labels: LabelsSection
-    transfer: TransferSection
-    mixtures: dict[Name, MixtureSection]
-    training: TrainingSection
-    arms: dict[Name, str]
+    sweep: SweepSection = SweepSection()
+    labels: LabelsSection | None = None
+    transfer: TransferSection | None = None
+    mixtures: dict[Name, MixtureSection] = Field(default_factory=dict)
+    training: TrainingSection | None = None
+    arms: dict[Name, str] = Field(default_factory=dict)
     verdict: VerdictSection = VerdictSection()
     workers: int = Field(default=2, ge=0, le=1024)
+
+    @model_validator(mode="after")
+    def _has_what_it_builds_on(self) -> "StudyConfig":
+        for section, needed in (
+            ("transfer", ("labels", "training")),
+            ("mixtures", ("labels",)),
+            ("arms", ("labels", "transfer", "mixtures", "training")),
+        ):
+            if getattr(self, section):
+                for name in needed:
+                    if not getattr(self, name):
+                        raise ValueError(f"{section} needs a section {name}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -69,12 +102,15 @@ class Study:
         Where the study file lies.
     checkpoint_steps
         Steps at which the run has, or will have, a checkpoint of its stage; ascending.
+    released
+        The checkpoints of its stage where they are on the Hub, by step; else empty.
     """
 
     config: StudyConfig
     given: GivenRun
     path: Path
     checkpoint_steps: tuple[int, ...]
+    released: tuple[CatalogEntry, ...] = ()
 
     @property
     def run(self) -> RunFile:
@@ -94,6 +130,45 @@ class Study:
         return run.model_copy(update={"seed": seed})
 
     @property
+    def labels(self) -> LabelsSection:
+        """The section of that name; refused, as `transfer` and `training` are, where absent."""
+        return self._section("labels", self.config.labels)
+
+    @property
+    def transfer(self) -> TransferSection:
+        """See `labels`."""
+        return self._section("transfer", self.config.transfer)
+
+    @property
+    def training(self) -> TrainingSection:
+        """See `labels`."""
+        return self._section("training", self.config.training)
+
+    def _section(self, name: str, section: T | None) -> T:
+        if section is None:
+            raise ConfigError(
+                f"the study has no section {name}, which this needs",
+                where=str(self.path),
+                do=f"add {name}, or use a command that needs none, such as score",
+            )
+        return section
+
+    @property
+    def sets(self) -> Sets:
+        """Where the suite's sets that do not come with the package are read from."""
+        suite, named = self.config.suite, self.config.suite.released
+        # A folder is found from the study file, as the run is.
+        beside = self.path.parent / named.source if named else None
+        source = str(beside) if beside and beside.is_dir() else named.source if named else ""
+        revision = named.revision if named else None
+        return Sets(source, revision, tuple(sorted(suite.revisions.items())))
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The keys of the suite's tasks, patterns resolved."""
+        return chosen(self.config.suite.tasks, sets=self.sets, where=f"{self.path}: suite.tasks")
+
+    @property
     def end_step(self) -> int:
         """The step at which the study's last window ends."""
         end = self.config.windows.end_step
@@ -104,6 +179,26 @@ class Study:
         """The steps between which the windows lie; one more than there are windows."""
         windows = self.config.windows
         return (*range(windows.first_step, self.end_step, windows.every), self.end_step)
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the token files are made here, or lie here."""
+        run = self.run
+        return run.embedded or self.data_folder is not None or bool(run.files)
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The steps of `ORDER` that the study has sections for, in that order."""
+        config = self.config
+        there = {
+            "corpus": self.has_data,
+            "labels": config.labels is not None,
+            "transfer": config.labels is not None and config.transfer is not None,
+            "exports": bool(config.mixtures),
+            **dict.fromkeys(("arms", "arm_scores", "verdict"), bool(config.arms)),
+            "report": config.labels is not None,
+        }
+        return tuple(step for step in ORDER if there.get(step, True))
 
     @property
     def data_folder(self) -> Path | None:
@@ -145,8 +240,10 @@ def load_study(path_or_name: Path | str, overrides: Sequence[str] = ()) -> Study
     data = overridden(read_mapping(path, "study"), settings, StudyConfig)
     config = validated(StudyConfig, data, str(path), settings)
     given = load_run(find_run(config.run, path))
-    study = Study(config, given, path, _checkpoint_steps(given))
-    _check(study)
+    released = _released(given)
+    steps = tuple(entry.step for entry in released) or _checkpoint_steps(given)
+    study = Study(config, given, path, steps, released)
+    check_study(study)
     return study
 
 
@@ -164,6 +261,24 @@ def _study_path(path_or_name: Path | str) -> Path:
     return path
 
 
+def _released(given: GivenRun) -> tuple[CatalogEntry, ...]:
+    """List the checkpoints of a run's stage on the Hub, if that is where they are."""
+    run, repo = given.run, given.run.released.hub
+    if run.embedded or run.checkpoints is not None or repo is None:
+        return ()
+    found = hub_catalog(repo, run=run.name, stage=run.stage).entries
+    # Averages and other mixes have a suffix: they are not the run's own.
+    own = {entry.step: entry for entry in found if entry.stage == run.stage and not entry.suffix}
+    if not own:
+        raise ConfigError(
+            f"no revision here is called {run.stage}-step<number>",
+            where=f"{given.path}: released.hub",
+            got=repo,
+            do="name the repository whose revisions are the run's checkpoints",
+        )
+    return tuple(own[step] for step in sorted(own))
+
+
 def _checkpoint_steps(given: GivenRun) -> tuple[int, ...]:
     run, run_path = given.run, given.path
     if run.pretraining is not None:
@@ -172,13 +287,8 @@ def _checkpoint_steps(given: GivenRun) -> tuple[int, ...]:
         raise ConfigError(
             f"run {run.name} has no checkpoints here, so no study can be made of it",
             where=f"{run_path}: checkpoints",
-            do="name the folder that holds them; windows, what, when and checkpoints need none",
-        )
-    if run.mix is not None:
-        raise ConfigError(
-            f"the data of run {run.name} are not here, so no study can be made of it",
-            where=f"{run_path}: mix",
-            do="name the folder of its token files in data, or list them in files",
+            do="name their folder in checkpoints, or their repository in released.hub; windows, "
+            "what, when and checkpoints need none",
         )
     found = catalog(run_path.parent / run.checkpoints, run.name, run.stage)
     steps = tuple(checkpoint.step for checkpoint in found if checkpoint.stage == run.stage)
@@ -190,97 +300,3 @@ def _checkpoint_steps(given: GivenRun) -> tuple[int, ...]:
             do="point it at the folder that holds the run's checkpoints",
         )
     return steps
-
-
-def _check(study: Study) -> None:
-    where = str(study.path)
-    _check_suite(study.config, where)
-    _check_windows(study, where)
-    _check_arms(study.config, where)
-
-
-def _check_suite(config: StudyConfig, where: str) -> None:
-    for task in config.suite.tasks:
-        find(task, where=f"{where}: suite.tasks")
-    if len(set(config.suite.tasks)) < len(config.suite.tasks):
-        raise ConfigError(
-            "a task occurs twice", where=f"{where}: suite.tasks", do="name each task once"
-        )
-    _check_known(
-        config.labels.task, config.suite.tasks, "not a task of this suite", f"{where}: labels.task"
-    )
-    if find(config.labels.task).family in NO_LABELS:
-        raise ConfigError(
-            "a control, which has no pattern to follow, labels no window",
-            where=f"{where}: labels.task",
-            got=repr(config.labels.task),
-            do="name a task of another family",
-        )
-
-
-def _check_windows(study: Study, where: str) -> None:
-    windows, steps = study.config.windows, study.checkpoint_steps
-    if windows.stage != study.run.stage:
-        raise ConfigError(
-            f"run {study.run.name} is at another stage",
-            where=f"{where}: windows.stage",
-            got=repr(windows.stage),
-            do=f"write {study.run.stage}",
-        )
-    if windows.first_step < steps[0] or study.end_step > steps[-1]:
-        raise ConfigError(
-            f"these windows are not inside run {study.run.name}",
-            where=f"{where}: windows",
-            got=f"steps {windows.first_step}:{study.end_step}",
-            do=f"choose first_step and end_step within {steps[0]}:{steps[-1]}",
-        )
-    no_checkpoint = "a window begins or ends where the run has no checkpoint"
-    for step in study.edges:
-        _check_step(step, steps, f"{where}: windows", no_checkpoint)
-    for key, step in (
-        ("transfer.checkpoint", study.config.transfer.checkpoint),
-        ("training.base_step", study.config.training.base_step),
-    ):
-        _check_step(step, study.edges, f"{where}: {key}", "no window begins or ends here")
-
-
-def _check_step(step: int, allowed: Sequence[int], where: str, what: str) -> None:
-    if step in allowed:
-        return
-    near = min(allowed, key=lambda other: abs(other - step))
-    raise ConfigError(
-        what,
-        where=where,
-        got=f"step {step}",
-        do=f"the nearest is {near}",
-    )
-
-
-def _check_arms(config: StudyConfig, where: str) -> None:
-    for arm, mixture in config.arms.items():
-        _check_known(mixture, config.mixtures, "no mixture of that name", f"{where}: arms.{arm}")
-    for arm in config.verdict.contrast:
-        _check_known(arm, config.arms, "no arm of that name", f"{where}: verdict.contrast")
-    if config.verdict.contrast[0] == config.verdict.contrast[1]:
-        raise ConfigError(
-            "an arm cannot be compared with itself",
-            where=f"{where}: verdict.contrast",
-            got=repr(config.verdict.contrast[0]),
-            do="name two arms",
-        )
-    for arm in (*CONTROLLED, *REFERENCES):
-        if arm not in config.arms:
-            raise ConfigError(
-                f"there is no arm {arm!r}, which the registered tests compare",
-                where=f"{where}: arms",
-                got=", ".join(config.arms),
-                do=f"add `{arm}: MIXTURE`",
-            )
-
-
-def _check_known(word: str, known: Iterable[str], what: str, where: str) -> None:
-    names = list(known)
-    if word in names:
-        return
-    do = f"did you mean {nearest(word, names)!r}?" if names else "there are none to choose from"
-    raise ConfigError(what, where=where, got=repr(word), do=do)

@@ -2,24 +2,36 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 from rich.console import RenderableType
 
-from curate.chain_steps import LABELS, TRANSFER, VERDICT, series_frame
+from curate.chain_steps import LABELS, TRANSFER, VERDICT
 from curate.command import Answer, Call
 from curate.export import balance
 from curate.tables import plain, table
+from scoring.extraction import agreement, answer_mass, persona_shares, read_answers, read_persona
+from scoring.metrics import metrics
 from scoring.sweep import read_items
 from windows.files import write_atomic
 from windows.store import Artefact
 
 REPORT, SUMMARY = "report.html", "summary.json"
+METRICS = ("soft", "hard", "margin", "auc", "mean_p_soft", "mean_p_hard")
+_TASK_AND_STEP = ["family", "task", "step"]
 STABILIZED = ("controlled", "stabilized-only")
 """Verdicts by which `modehop verify` says yes."""
+
+
+def run_study(call: Call) -> Answer:
+    """Do all that the study has sections for, and report it where windows are labelled."""
+    steps = call.study.steps
+    if "labels" not in steps:
+        return score(call, "soft")
+    return run_all(call, so_far="verdict" not in steps)
 
 
 def run_all(call: Call, *, so_far: bool = False) -> Answer:
@@ -59,17 +71,48 @@ def _earlier_wall_seconds(path: Path) -> float | None:
     return float(found) if isinstance(found, int | float) else None
 
 
-def score(call: Call) -> Answer:
-    """Score every checkpoint, and tell its mean soft score on every task."""
+def score(call: Call, metric: str) -> Answer:
+    """Score every checkpoint; tell every metric of every task, and show one of them."""
     with call.making() as chain:
         made = chain.scores()
-    series = series_frame(read_items(made.path))
-    means = series.group_by("task", "step", maintain_order=True).agg(
-        pl.col("soft", "hard").mean(), pl.len().alias("demo_seeds")
+    items = read_items(made.path)
+    means = (
+        metrics(items)
+        .group_by(_TASK_AND_STEP, maintain_order=True)
+        .agg(pl.col(*METRICS).mean(), pl.col("demo_seed").n_unique().alias("demo_seeds"))
+        .join(answer_mass(items).select(*_TASK_AND_STEP, "mass"), on=_TASK_AND_STEP)
+        .with_columns(task=pl.concat_str("family", "task", separator="/"))
+        .drop("family")
     )
-    wide = means.pivot("task", index="step", values="soft").sort("step")
-    shown = table("soft score of every checkpoint", wide.columns, wide.rows())
-    return Answer({**_made(made), "scores": _rows(means)}, (shown, _where(made)))
+    wide = means.pivot("task", index="step", values=metric).sort("step")
+    data: dict[str, Any] = {**_made(made), "scores": _rows(means)}
+    title = f"{metric} of every checkpoint"
+    shown: list[RenderableType] = [table(title, wide.columns, wide.rows())]
+    for name, title, frame in _beside(call, made):
+        data[name] = _rows(frame)
+        shown.append(table(title, frame.columns, frame.rows()))
+    return Answer(data, (*shown, _where(made)))
+
+
+def _beside(call: Call, made: Artefact) -> Iterator[tuple[str, str, pl.DataFrame]]:
+    """Yield what else a sweep found, as it was asked: changes, personas, extracted answers."""
+    from curate.sweeping import CHANGES
+
+    generate = call.study.config.suite.generate
+    if call.study.config.sweep.coarse:
+        found = json.loads((made.path / CHANGES).read_text(encoding="utf-8"))
+        title = f"changes of {found['task']}; {len(found['scored'])} of {found['available']} scored"
+        schema = {"first_step": pl.Int64, "end_step": pl.Int64, "change": float, "se": float}
+        yield "changes", title, pl.DataFrame(found["changes"], schema=schema, orient="row")
+    if generate.personas:
+        title = "personas: share of sampled answers that match"
+        yield "personas", title, persona_shares(read_persona(made.path))
+    if generate.answers:
+        answers = read_answers(made.path)
+        asked = answers.select("family", "task").unique()
+        items = read_items(made.path).join(asked, on=["family", "task"], how="semi")
+        title = "the same items by log-probability and by generation"
+        yield "answers", title, agreement(items, answers)
 
 
 def label(call: Call) -> Answer:
@@ -77,7 +120,7 @@ def label(call: Call) -> Answer:
     with call.making() as chain:
         made = chain.labels()
     labels = pl.read_parquet(made.path / LABELS)
-    task = call.study.config.labels.task
+    task = call.study.labels.task
     names = ["window", "label", "hop", "delta", "innovation", "strength", "lo", "hi", "q"]
     of_task = labels.filter(pl.col("task") == task).select(names)
     counts = labels.group_by("task", "label", maintain_order=True).len()

@@ -1,10 +1,14 @@
 """What a sweep will cost, before a checkpoint is loaded."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 
+from scoring.generation_requests import AnswersRequest, PersonaRequest
+from scoring.jobs import Asked, Questionnaire
 from scoring.sweep import SweepRequest, plan_blocks
 from scoring.trie import ScoringPlan
 
@@ -17,7 +21,7 @@ class SweepCost:
     ----------
     checkpoints
         How many are scored.
-    tasks
+    tables
         How many tables each gets.
     prompts
         Items over all tasks, wordings and demo seeds.
@@ -25,27 +29,50 @@ class SweepCost:
         Tokens that the forwards read, shared prefixes once; None without a tokenizer.
     tokens
         Tokens that scoring every answer by itself would read; None without a tokenizer.
+    answers
+        Answers that are generated.
+    generated_tokens
+        The most tokens that generating them can read, prompts included: it is so many where no
+        answer ends before its longest. None without a tokenizer.
     """
 
     checkpoints: int
-    tasks: int
+    tables: int
     prompts: int
     unique_tokens: int | None = None
     tokens: int | None = None
+    answers: int = 0
+    generated_tokens: int | None = None
 
     @property
     def total_unique_tokens(self) -> int | None:
-        """Tokens that all checkpoints' forwards read."""
+        """Tokens that all checkpoints' forwards read, those of generations left out."""
         return None if self.unique_tokens is None else self.checkpoints * self.unique_tokens
 
+    def flops(self, parameters: int) -> float | None:
+        """Estimate the floating-point operations of the whole sweep; None without a tokenizer.
 
-def cost(request: SweepRequest, tokenizer: Any = None, *, checkpoints: int = 1) -> SweepCost:
-    """Count what a request asks of each checkpoint.
+        Two for each parameter and token read, what attention adds left out. Source: Kaplan et al.,
+        "Scaling Laws for Neural Language Models" (2020), section 2.1, forward pass.
+
+        Parameters
+        ----------
+        parameters
+            Of the model, those of its embeddings left out.
+        """
+        if self.unique_tokens is None or self.generated_tokens is None:
+            return None
+        read = self.unique_tokens + self.generated_tokens
+        return 2.0 * parameters * read * self.checkpoints
+
+
+def cost(asked: Asked, tokenizer: Any = None, *, checkpoints: int = 1) -> SweepCost:
+    """Count what is asked of each checkpoint.
 
     Parameters
     ----------
-    request
-        What is asked.
+    asked
+        As of `scoring.sweep.sweep`.
     tokenizer
         A tokenizer of transformers, to count tokens with; the plans made are those that scoring
         with an equal tokenizer uses.
@@ -57,15 +84,75 @@ def cost(request: SweepRequest, tokenizer: Any = None, *, checkpoints: int = 1) 
     ModehopError
         If a task or wording is unknown, or a prompt has no token.
     """
-    blocks = {task: request.blocks(task) for task in request.tasks}
-    prompts = sum(len(block.items) for made in blocks.values() for block in made)
+    several = asked if isinstance(asked, Sequence) else (asked,)
+    generations = [group for each in several for group in _generations(each)]
+    items = [each for each in several if isinstance(each, SweepRequest)]
+    blocks = [(request, request.blocks(task)) for request in items for task in request.tables]
+    counted = SweepCost(
+        checkpoints,
+        tables=sum(len(each.tables) for each in several),
+        prompts=sum(len(block.items) for _, made in blocks for block in made),
+        answers=sum(len(group.prompts) * group.samples for group in generations),
+    )
     if tokenizer is None:
-        return SweepCost(checkpoints, len(blocks), prompts)
+        return counted
     plans = [
-        plan_blocks(tokenizer, made, token_budget=request.token_budget) for made in blocks.values()
+        plan_blocks(tokenizer, made, token_budget=request.token_budget) for request, made in blocks
     ]
-    unique = sum(plan.tokens_read for plan in plans)
-    return SweepCost(checkpoints, len(blocks), prompts, unique, sum(map(_apart, plans)))
+    return replace(
+        counted,
+        unique_tokens=sum(plan.tokens_read for plan in plans),
+        tokens=sum(map(_apart, plans)),
+        generated_tokens=sum(_most_read(group, tokenizer) for group in generations),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Generation:
+    """Prompts that are continued by one call, and how; see `scoring.generation.generate`."""
+
+    prompts: tuple[str, ...]
+    samples: int
+    max_new_tokens: int
+    batch: int
+
+
+def _generations(asked: Questionnaire) -> list[_Generation]:
+    if isinstance(asked, PersonaRequest):
+        how = asked.sampling
+        made = [prompt for name in asked.tables for prompt in asked.prompts(name)]
+        groups = groupby(made, key=lambda one: (one.prefix, one.stop))
+        return [
+            _Generation(
+                tuple(one.prompt for one in own), how.samples, how.max_new_tokens, how.batch
+            )
+            for _, own in groups
+        ]
+    if isinstance(asked, AnswersRequest):
+        return [
+            _Generation(
+                tuple(block.prefix + item.prompt for item in block.items),
+                1,
+                asked.max_new_tokens,
+                asked.batch,
+            )
+            for name in asked.tables
+            for block in asked.items.blocks(name)
+        ]
+    return []
+
+
+def _most_read(group: _Generation, tokenizer: Any) -> int:
+    """Return the most tokens that `generate` reads: shared ones once, then every batch its own."""
+    from scoring.generation import shared_tokens
+
+    encoded = tokenizer(list(group.prompts), verbose=False)["input_ids"]
+    shared = shared_tokens(encoded)
+    # A prompt's samples stand in a row, which batches cut anywhere.
+    batches = (group.samples + group.batch - 2) // group.batch + 1
+    prompts = batches * sum(len(tokens) - shared for tokens in encoded)
+    answers = len(encoded) * group.samples * (group.max_new_tokens - 1)
+    return shared + prompts + answers
 
 
 def _apart(plan: ScoringPlan) -> int:

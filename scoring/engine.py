@@ -236,9 +236,12 @@ class _Masks:
 def _check_model(model: Any, kinds: Sequence[str], window: int | None) -> None:
     accepted = inspect.signature(model.forward).parameters
     implementation = model.config._attn_implementation
-    fault = ""
+    fault, do = "", "load a full- or sliding-attention model with attn_implementation='sdpa'"
     if implementation not in ("sdpa", "eager"):
         fault = f"attention {implementation!r}"
+    elif implementation == "sdpa" and getattr(model.config, "attn_logit_softcapping", None):
+        fault = "capped attention logits, which sdpa leaves out"
+        do = "load it with attn_implementation='eager'"
     elif unknown := set(kinds) - {"full_attention", "sliding_attention"}:
         fault = f"layers of kind {', '.join(sorted(unknown))}"
     elif "sliding_attention" in kinds and window is None:
@@ -250,5 +253,5 @@ def _check_model(model: Any, kinds: Sequence[str], window: int | None) -> None:
             "this model cannot be scored by packing",
             where=type(model).__name__,
             got=fault,
-            do="load a full- or sliding-attention model with attn_implementation='sdpa'",
+            do=do,
         )

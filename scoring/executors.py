@@ -6,28 +6,16 @@ tables are. On one machine `scoring.sweep.sweep` with a `WorkerPool` does the sa
 local executor waits for ever for a worker that was killed.
 """
 
-import os
-import shlex
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
-from scoring.prefetch import FETCHED, Snapshots, Source, Target, find_sources
-from scoring.sweep import Job, SweepRequest, fetch_and_score, pending
-from windows.checkpoints.hub import Hub
+from scoring.jobs import Asked, Job, fetch_and_score, fingerprints, pending
+from scoring.loading import FLOAT32_ON_CPU, Compute
+from scoring.prefetch import KEEP, Fetching, Snapshots, Source, Target, find_sources
 from windows.errors import ConfigError, WorkerError
 from windows.identity import content_id
-
-if TYPE_CHECKING:
-    from datatrove.executor.slurm import SlurmPipelineExecutor
 
 
 @dataclass(frozen=True)
@@ -51,33 +39,6 @@ class Resources:
 
 
 @dataclass(frozen=True)
-class Slurm:
-    """Where and how to submit.
-
-    Attributes
-    ----------
-    partition, time
-        As ``sbatch`` has them.
-    qos
-        Left to the cluster where empty.
-    setup
-        Shell lines that make the environment; by default this interpreter's own goes first on the
-        path. They are the user's own and are run as they stand.
-    options
-        More ``#SBATCH`` directives by name, without dashes; an empty value makes a flag.
-    max_array
-        The most tasks of one array (the cluster's ``MaxArraySize``); more make several arrays.
-    """
-
-    partition: str
-    time: str
-    qos: str = ""
-    setup: str = ""
-    options: Mapping[str, str] = field(default_factory=dict)
-    max_array: int = 1001
-
-
-@dataclass(frozen=True)
 class Tasks:
     """The step that every rank runs; what has been scored meanwhile is not scored again."""
 
@@ -95,23 +56,25 @@ class Distributed:
 
     Attributes
     ----------
-    checkpoints, request, out
+    checkpoints, asked, out
         As of `sweep`. All paths, the Hub's cache among them, must be seen alike by every machine.
     logs
         Folder for the executor's own files, outside `out`; this sweep's lie in `folder`.
     resources
         What each task may use.
-    drop_scored, hub
+    compute
+        As of `sweep`; ``auto`` is a GPU where `resources` have one, whatever this machine has.
+    fetching
         As of `sweep`: each task fetches its own checkpoint, and drops it.
     """
 
     checkpoints: Sequence[Target]
-    request: SweepRequest
+    asked: Asked
     out: Path
     logs: Path
     resources: Resources = field(default_factory=Resources)
-    drop_scored: bool = False
-    hub: Hub = field(default_factory=Hub)
+    compute: Compute = FLOAT32_ON_CPU
+    fetching: Fetching = KEEP
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -122,8 +85,8 @@ class Distributed:
         ConfigError
             As `find_sources` does; or two of them, to be dropped, share one snapshot.
         """
-        found = find_sources(self.checkpoints, self.hub)
-        if self.drop_scored:
+        found = find_sources(self.checkpoints, self.fetching.hub)
+        if self.fetching.drop_scored:
             _check_apart(found)
         return found
 
@@ -131,8 +94,7 @@ class Distributed:
     def id(self) -> str:
         """Twelve digits of what is asked of which weights, and of where the tables go."""
         told = {
-            "request": self.request,
-            "blocks": [self.request.blocks(task) for task in self.request.tasks],
+            "tables": [told for _, _, told in fingerprints(self.asked, self._settled)],
             "out": str(self.out.resolve()),
             "checkpoints": [
                 (s.checkpoint.run, s.checkpoint.name, str(s.checkpoint.path.resolve()))
@@ -151,11 +113,20 @@ class Distributed:
         """Where logs and the executor's own files go; no other sweep has this folder."""
         return self.logs.resolve() / self.name
 
+    @property
+    def tables(self) -> int:
+        """How many tables all checkpoints shall have together."""
+        return len(self.sources) * len(fingerprints(self.asked, self._settled))
+
     def tasks(self) -> Tasks:
         """Return a job for each checkpoint of which a table is missing."""
         out = self.out.resolve()
-        jobs = pending(self.sources, self.request, out, self.resources.cpus)
-        return Tasks(tuple(jobs), Snapshots(self.hub, out / FETCHED if self.drop_scored else None))
+        jobs = pending(self.sources, self.asked, out, self._settled, self.resources.cpus)
+        return Tasks(tuple(jobs), self.fetching.snapshots(out))
+
+    @property
+    def _settled(self) -> Compute:
+        return self.compute.settled(gpus=self.resources.gpus > 0)
 
     def check_complete(self) -> None:
         """See that every table is there, whatever an executor says of its tasks.
@@ -174,54 +145,6 @@ class Distributed:
                 got=", ".join(names[:3]) + more,
                 do=f"see the logs in {self.folder}, then run the same command again to go on",
             )
-
-
-def slurm_script(sweep: Distributed, slurm: Slurm) -> str:
-    """Return the text that `submit_slurm` would give to ``sbatch``; nothing is written.
-
-    Empty where nothing is left to score.
-    """
-    tasks = sweep.tasks()
-    if not tasks.jobs:
-        return ""
-    with _as_it_was(sweep.folder):
-        return _script(_slurm_executor(sweep, slurm, tasks))
-
-
-def submit_slurm(sweep: Distributed, slurm: Slurm) -> str | None:
-    """Submit an array with one task for each checkpoint that is not scored yet.
-
-    A second job of the same sweep is refused while the first is queued or runs: it would rewrite
-    the list from which waiting tasks read what is theirs.
-
-    Returns
-    -------
-    str or None
-        The job's id, of the last array where there are several; None where all is scored.
-
-    Raises
-    ------
-    ConfigError
-        There is no Slurm here, this is itself a task of an array, or a job of this sweep is queued.
-    WorkerError
-        Slurm refuses the job.
-    """
-    _check_outside()
-    tasks = sweep.tasks()
-    if not tasks.jobs:
-        return None
-    sweep.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(sweep.folder / "submit.lock"):
-        if queued := _queued(sweep.name):
-            raise ConfigError(
-                "a job of this sweep is in the queue already",
-                where=sweep.name,
-                got=", ".join(queued[:5]),
-                do="wait for it, or cancel it (scancel) and run the same command again",
-            )
-        executor = _slurm_executor(sweep, slurm, tasks)
-        _run_slurm(executor.launch_job)
-    return str(executor.job_id)
 
 
 def run_ray(sweep: Distributed, *, seconds: int | None = None) -> None:
@@ -286,88 +209,3 @@ def _check_apart(sources: Sequence[Source]) -> None:
                 got=f"{other} and {name} at commit {source.revision.commit[:12]}",
                 do="leave one of them out, or do not drop",
             )
-
-
-def _slurm_executor(sweep: Distributed, slurm: Slurm, tasks: Tasks) -> "SlurmPipelineExecutor":
-    from datatrove.executor.slurm import SlurmPipelineExecutor
-
-    resources = sweep.resources
-    beside = shlex.quote(str(Path(sys.executable).parent))
-    return SlurmPipelineExecutor(
-        [tasks],
-        tasks=len(tasks.jobs),
-        time=slurm.time,
-        partition=slurm.partition,
-        cpus_per_task=resources.cpus,
-        gpus_per_task=resources.gpus,
-        mem_per_cpu_gb=resources.memory_gb,
-        workers=resources.at_once or -1,
-        job_name=sweep.name,
-        qos=slurm.qos,
-        env_command=slurm.setup or f"export PATH={beside}:$PATH",
-        # A merge of statistics that waits for a failed task would wait in the queue for ever.
-        sbatch_args={"kill-on-invalid-dep": "yes", **slurm.options},
-        max_array_size=slurm.max_array,
-        logging_dir=str(sweep.folder),
-        skip_completed=False,
-    )
-
-
-def _script(executor: Any) -> str:
-    array = min(executor.tasks, executor.max_array_size)
-    pickle = executor.logging_dir.resolve_paths("executor.pik")
-    text: str = executor.get_launch_file_contents(
-        executor.get_sbatch_args(array), f"srun  -l -n 1 launch_pickled_pipeline {pickle}"
-    )
-    return text
-
-
-@contextmanager
-def _as_it_was(folder: Path) -> Iterator[None]:
-    """Remove the empty folders again that datatrove makes for logs of which there are none yet."""
-    logs = folder / "slurm_logs"
-    absent = [path for path in (logs, *logs.parents) if not path.exists()]
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            for path in absent:
-                path.rmdir()
-
-
-def _check_outside() -> None:
-    if "SLURM_ARRAY_TASK_ID" in os.environ:
-        raise ConfigError(
-            "a task of a Slurm array cannot submit a sweep",
-            where="SLURM_ARRAY_TASK_ID",
-            got=os.environ["SLURM_ARRAY_TASK_ID"],
-            do="submit from a login node",
-        )
-    for program in ("sbatch", "squeue"):
-        if shutil.which(program) is None:
-            raise ConfigError(
-                "Slurm is not installed here",
-                where="executor",
-                got=f"no {program} on the path",
-                do="submit from a node of the cluster, or score in this process",
-            )
-
-
-def _queued(name: str) -> list[str]:
-    command = ["squeue", "--noheader", f"--name={name}", "--format=%i"]
-    done = _run_slurm(lambda: subprocess.run(command, capture_output=True, text=True, check=True))
-    return str(done.stdout).split()
-
-
-def _run_slurm(call: Any) -> Any:
-    try:
-        return call()
-    except subprocess.CalledProcessError as error:
-        said = error.stderr or error.output or ""
-        said = said if isinstance(said, str) else said.decode(errors="replace")
-        raise WorkerError(
-            "Slurm refuses",
-            where=" ".join(map(str, error.cmd[:1])),
-            got=" ".join(said.split())[:200] or f"exit code {error.returncode}",
-            do="see what it wrote above, and check partition, time and options",
-        ) from error

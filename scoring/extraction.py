@@ -1,18 +1,21 @@
-"""The instruction-following null: what the candidates hold, and what generation says.
+"""Tables of generated answers, and the instruction-following null that is read from them.
 
 A test by log-probabilities asks only which of two answers is likelier. It would fall, or rise,
 without any change of mind where a checkpoint comes to put little mass on either answer. So the
 mass is a table of its own (`answer_mass`), and the same items are answered by generation, with the
-answer extracted from the text, and put beside it (`agreement`, `changes`). Free of torch.
+answer extracted from the text, and put beside it (`agreement`, `changes`). Of personas' answers
+the right ones are counted (`persona_shares`). Free of torch.
 """
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import polars as pl
 import pyarrow as pa
 
+from scoring.items import ANSWERS_FOLDER, PERSONA_FOLDER, read_tables
 from scoring.suite.schema import Item
 from windows.errors import DataError
 
@@ -46,8 +49,71 @@ PERSONA = pa.schema(
 )
 """Of how many generated answers to a persona's question how many are right."""
 
-_TASK = ["run", "stage", "step", "family", "task"]
+_CHECKPOINT = ["run", "stage", "step"]
+_TASK = [*_CHECKPOINT, "family", "task"]
 _ITEM = [*_TASK, "wording", "demo_seed", "item_id"]
+
+
+def read_answers(folder: Path) -> pl.DataFrame:
+    """Read all extracted answers below a folder, sorted by checkpoint, task, wording, seed, item.
+
+    Raises
+    ------
+    DataError
+        If there are none, or one is not a table of schema `ANSWERS`.
+    """
+    paths = folder.rglob(f"{ANSWERS_FOLDER}/*.parquet")
+    return read_tables(paths, ANSWERS, "generated answers", folder).sort(_ITEM)
+
+
+def read_persona(folder: Path) -> pl.DataFrame:
+    """Read all persona counts below a folder, sorted by checkpoint, persona, hops, question.
+
+    Raises
+    ------
+    DataError
+        If there are none, or one is not a table of schema `PERSONA`.
+    """
+    paths = folder.rglob(f"{PERSONA_FOLDER}/*.parquet")
+    order = [*_CHECKPOINT, "persona", "hops", "question", "wording", "demo_seed"]
+    return read_tables(paths, PERSONA, "persona answers", folder).sort(order)
+
+
+def persona_shares(
+    persona: pl.DataFrame, by: Sequence[str] = ("hops", "persona", "question")
+) -> pl.DataFrame:
+    """Return how many of the samples are right, by checkpoint and what is told apart.
+
+    Parameters
+    ----------
+    persona
+        Rows of schema `PERSONA`.
+    by
+        Columns beside the checkpoint's: by default every question; ``("hops",)`` for the curves of
+        single-hop and multi-hop questions.
+
+    Returns
+    -------
+    polars.DataFrame
+        Columns run, stage, step and `by`; share f64, of all samples; se f64, its standard error
+        over demo seeds (their shares' standard deviation over the root of their number), null where
+        there is one; demo_seeds and samples, their numbers. Sorted.
+    """
+    keys = [*_CHECKPOINT, *by]
+    matches, samples = pl.col("matches").sum(), pl.col("samples").sum()
+    of_seeds = persona.group_by([*keys, "demo_seed"]).agg(matches, samples)
+    # Sorted, so that the order of summation is fixed.
+    return (
+        of_seeds.sort([*keys, "demo_seed"])
+        .with_columns((pl.col("matches") / pl.col("samples")).alias("of_seed"))
+        .group_by(keys, maintain_order=True)
+        .agg(
+            (matches / samples).alias("share"),
+            (pl.col("of_seed").std() / pl.len().sqrt()).alias("se"),
+            pl.len().alias("demo_seeds"),
+            samples,
+        )
+    )
 
 
 def extract(text: str, candidates: Sequence[str]) -> int | None:

@@ -10,7 +10,7 @@ import copy
 import hashlib
 import inspect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -20,53 +20,14 @@ from transformers import DynamicCache
 
 from scoring.engine import evaluating
 from scoring.extraction import ANSWERS, PERSONA, count_matches, said
+from scoring.generation_requests import Sampling
 from scoring.items import Where
 from scoring.suite.persona import PersonaPrompt
 from scoring.suite.schema import Block
-from windows.errors import ConfigError, DataError
+from windows.errors import DataError
 
 Row = tuple[int, int]
 """A prompt's index and the number of one of its samples."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
-    """How answers are drawn.
-
-    Attributes
-    ----------
-    samples
-        How many for each prompt.
-    temperature
-        Divides the logits; 0 takes the likeliest token every time.
-    max_new_tokens
-        The most tokens of an answer.
-    stop
-        The text that ends an answer, and is cut off with what follows; empty for none.
-    seed
-        Of all draws.
-    batch
-        The most answers that are written at a time. Each needs a copy of its prompt's cache.
-    """
-
-    samples: int = 100
-    temperature: float = 1.0
-    max_new_tokens: int = 300
-    stop: str = "\nQ:"
-    seed: int = 0
-    batch: int = 32
-
-    def __post_init__(self) -> None:
-        least = {"samples": 1, "max_new_tokens": 1, "batch": 1, "temperature": 0}
-        for name, bound in least.items():
-            # Negated, so that nan is refused too.
-            if not bound <= getattr(self, name) < float("inf"):
-                raise ConfigError(
-                    "not a way to sample",
-                    where=f"sampling.{name}",
-                    got=str(getattr(self, name)),
-                    do=f"use a number of at least {bound}",
-                )
 
 
 def generate(
@@ -104,6 +65,17 @@ def generate(
         for rows in writer.batches():
             texts.update(zip(rows, writer.write(rows), strict=True))
     return [[texts[index, k] for k in range(sampling.samples)] for index in range(len(prompts))]
+
+
+def shared_tokens(encoded: Sequence[list[int]]) -> int:
+    """Count the tokens that are read once for all prompts: those that all of them begin with.
+
+    A prompt's last token is always read anew: its logits are where the answer begins.
+    """
+    first, last = min(encoded), max(encoded)
+    pairs = zip(first, last, strict=False)
+    same = next((at for at, (a, b) in enumerate(pairs) if a != b), len(first))
+    return min(same, min(map(len, encoded)) - 1)
 
 
 def persona_table(
@@ -213,9 +185,7 @@ class _Writer:
         self.selects_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.ends = _end_tokens(model, tokenizer)
         self.encoded = _encode(model, tokenizer, prompts, sampling.max_new_tokens)
-        # A prompt's last token is always read anew: its logits are where the answer begins.
-        shortest = min(map(len, self.encoded))
-        self.shared = min(_shared(self.encoded), shortest - 1)
+        self.shared = shared_tokens(self.encoded)
         self.cache = DynamicCache(config=model.config)
         if self.shared:
             self._read([self.encoded[0][: self.shared]], self.cache)
@@ -320,13 +290,6 @@ def _encode(
             do="use shorter prompts or answers",
         )
     return encoded
-
-
-def _shared(encoded: Sequence[list[int]]) -> int:
-    """Count the tokens that all begin with: those of the first and the last in order."""
-    first, last = min(encoded), max(encoded)
-    pairs = zip(first, last, strict=False)
-    return next((at for at, (a, b) in enumerate(pairs) if a != b), len(first))
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> set[int]:

@@ -1,5 +1,6 @@
-"""The table of item scores: its schema, where its files lie, reading and writing. Free of torch."""
+"""The table of item scores: its schema, where tables lie, reading and writing. Free of torch."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -28,6 +29,9 @@ ITEMS = pa.schema(
 token counts; mean probabilities are over its tokens before the terminator. The boundary is
 ``separate`` where either answer was encoded apart from its prompt."""
 
+PERSONA_FOLDER, ANSWERS_FOLDER = "persona", "answers"
+"""Folders for what a checkpoint generated, beside its item scores, of which it is no part."""
+
 _ORDER = ["run", "stage", "step", "family", "task", "wording", "demo_seed", "item_id"]
 
 
@@ -41,17 +45,27 @@ class Where:
 
 
 def write_items(table: pa.Table, path: Path) -> None:
-    """Write a table of schema `ITEMS` in one piece; equal tables give equal bytes."""
+    """Write a table, of schema `ITEMS` or another, in one piece; equal ones give equal bytes."""
     with atomic_path(path) as part:
         pq.write_table(table, part, compression="zstd")
 
 
-def items_path(out: Path, checkpoint: Checkpoint, task: str) -> Path:
-    """Return where the scores of one checkpoint on one task lie; a run's name may hold slashes."""
+def checkpoint_folder(out: Path, checkpoint: Checkpoint) -> Path:
+    """Return where the tables of one checkpoint lie; a run's name may hold slashes."""
     run = sub(r"[^A-Za-z0-9._-]+", "-", checkpoint.run)
     if run != checkpoint.run or run.startswith("."):
         run = f"run-{run}-{sha256(checkpoint.run.encode()).hexdigest()[:8]}"
-    return out / run / checkpoint.name / f"{task.replace('/', '.')}.parquet"
+    return out / run / checkpoint.name
+
+
+def items_path(out: Path, checkpoint: Checkpoint, task: str) -> Path:
+    """Return where the scores of one checkpoint on one task lie."""
+    return checkpoint_folder(out, checkpoint) / task_file(task)
+
+
+def task_file(task: str) -> str:
+    """Name the file of a task's table: ``<family>.<task>.parquet``."""
+    return f"{task.replace('/', '.')}.parquet"
 
 
 def read_items(folder: Path) -> pl.DataFrame:
@@ -62,24 +76,53 @@ def read_items(folder: Path) -> pl.DataFrame:
     DataError
         If there are none, or one is not a table of schema `ITEMS`.
     """
-    tables = []
-    for path in sorted(folder.rglob("*.parquet")):
-        try:
-            tables.append(read_table(path))
-        except (OSError, pa.ArrowException) as error:
-            raise _not_items(path, str(error)) from error
-        if not tables[-1].schema.equals(ITEMS):
-            raise _not_items(path, f"columns {', '.join(tables[-1].column_names)}")
+    generated = (PERSONA_FOLDER, ANSWERS_FOLDER)
+    paths = [
+        path
+        for path in folder.rglob("*.parquet")
+        if path.relative_to(folder).parent.name not in generated
+    ]
+    return read_tables(paths, ITEMS, "item scores", folder).sort(_ORDER)
+
+
+def read_tables(paths: Iterable[Path], schema: pa.Schema, what: str, folder: Path) -> pl.DataFrame:
+    """Read tables of one schema as one, unsorted.
+
+    Parameters
+    ----------
+    paths
+        Their files.
+    schema
+        What each of them must be.
+    what, folder
+        What they are called and where they were looked for, for the messages.
+
+    Raises
+    ------
+    DataError
+        If there are none, or one is not of that schema.
+    """
+    tables = [_read_checked(path, schema, what) for path in sorted(paths)]
     if not tables:
-        raise DataError("no scores", where=str(folder), do="run the sweep first")
-    frame = pl.from_arrow(pa.concat_tables(table.replace_schema_metadata() for table in tables))
+        raise DataError(f"no {what}", where=str(folder), do="run the sweep first")
+    frame = pl.from_arrow(pa.concat_tables(tables))
     assert isinstance(frame, pl.DataFrame)
-    return frame.sort(_ORDER)
+    return frame
 
 
-def _not_items(path: Path, got: str) -> DataError:
+def _read_checked(path: Path, schema: pa.Schema, what: str) -> pa.Table:
+    try:
+        table = read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise _not_one(path, what, str(error)) from error
+    if not table.schema.equals(schema):
+        raise _not_one(path, what, f"columns {', '.join(table.column_names)}")
+    return table.replace_schema_metadata()
+
+
+def _not_one(path: Path, what: str, got: str) -> DataError:
     return DataError(
-        "not a table of item scores",
+        f"not a table of {what}",
         where=str(path),
         got=" ".join(got.split())[:200],
         do="delete it and run the sweep again",

@@ -13,11 +13,54 @@ from pathlib import Path
 
 import yaml
 
-from scoring.suite.schema import Block
+from scoring.suite.registry import blocks as suite_blocks
+from scoring.suite.schema import Block, Split
+from scoring.suite.sets import PINNED, Sets
 from windows.errors import ConfigError, DataError
 from windows.files import write_atomic
 
 TAG = "modehop"
+
+
+def export_tasks(
+    keys: Sequence[str],
+    folder: Path,
+    *,
+    split: Split,
+    demo_seeds: int,
+    wordings: int | None = None,
+    sets: Sets = PINNED,
+) -> list[str]:
+    """Write tasks of the suite as tasks of lm-evaluation-harness, each as `export_task` does.
+
+    Nothing is written unless all of them can be.
+
+    Parameters
+    ----------
+    keys
+        ``family/name`` of each.
+    folder
+        Where to; what is there under these names is replaced.
+    split, demo_seeds, wordings, sets
+        As of `scoring.suite.registry.blocks`.
+
+    Returns
+    -------
+    list of str
+        The tasks' names in the harness, in the order of `keys`. All have the tag `TAG`.
+
+    Raises
+    ------
+    ConfigError, DataError
+        As `scoring.suite.registry.blocks` and `export_task` do.
+    """
+    made = [
+        suite_blocks(key, split=split, demo_seeds=demo_seeds, wordings=wordings, sets=sets)
+        for key in keys
+    ]
+    for each in made:
+        _check(each)
+    return [export_task(each, folder) for each in made]
 
 
 def export_task(blocks: Sequence[Block], folder: Path) -> str:
@@ -47,6 +90,7 @@ def export_task(blocks: Sequence[Block], folder: Path) -> str:
         If a prompt is empty or ends in a blank, which the harness would score as of the answer.
     """
     name = _name(blocks)
+    _check(blocks)
     lines = [_line(block, index) for block in blocks for index in range(len(block.items))]
     data = folder.resolve() / f"{name}.jsonl"
     write_atomic(data, "".join(json.dumps(line, ensure_ascii=True) + "\n" for line in lines))
@@ -82,16 +126,22 @@ def _name(blocks: Sequence[Block]) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "_", f"{TAG}_{key}_{split}")
 
 
+def _check(blocks: Sequence[Block]) -> None:
+    for block in blocks:
+        for item in block.items:
+            prompt = block.prefix + item.prompt
+            if prompt != prompt.rstrip() or not prompt:
+                raise DataError(
+                    "the harness would score the end of this prompt as a part of the answer",
+                    where=f"{block.key}, item {item.item_id}",
+                    got=repr(prompt[-20:]),
+                    do="end prompts with a sign that is seen, and begin answers with the blank",
+                )
+
+
 def _line(block: Block, index: int) -> dict[str, object]:
     item = block.items[index]
     prompt = block.prefix + item.prompt
-    if prompt != prompt.rstrip() or not prompt:
-        raise DataError(
-            "the harness would score the end of this prompt as a part of the answer",
-            where=f"{block.key}, item {item.item_id}",
-            got=repr(prompt[-20:]),
-            do="end prompts with a sign that is seen, and begin answers with the blank",
-        )
     return {
         "item_id": item.item_id,
         "wording": block.wording,

@@ -1,41 +1,89 @@
 """Models of transformers from the folders of checkpoints: as data, without running their code."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from windows.checkpoints.folder import validate
-from windows.errors import DataError
+from windows.errors import ConfigError, DataError
+
+Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["float32", "bfloat16"]
 
 
-def load_model(path: Path) -> tuple[Any, Any]:
-    """Load a checkpoint folder's model, in float32 and evaluation mode, and its tokenizer.
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Where a model computes and how precisely: scores depend on both.
+
+    Attributes
+    ----------
+    device
+        ``cpu``, ``cuda`` (torch's current one), or ``auto``: cuda if there is one.
+    dtype
+        Of the weights and the layers' outputs; log-probabilities are float32 whatever it is.
+
+    Raises
+    ------
+    ConfigError
+        There is no such device or precision.
+    """
+
+    device: Device = "cpu"
+    dtype: Dtype = "float32"
+
+    def __post_init__(self) -> None:
+        for name, known in (("device", get_args(Device)), ("dtype", get_args(Dtype))):
+            if getattr(self, name) not in known:
+                raise ConfigError(
+                    f"no {name} to compute with",
+                    where=f"compute.{name}",
+                    got=repr(getattr(self, name)),
+                    do=f"use one of {', '.join(known)}",
+                )
+
+    def settled(self, *, gpus: bool | None = None) -> "Compute":
+        """Say which device ``auto`` is.
+
+        Parameters
+        ----------
+        gpus
+            Whether there is a GPU where it will compute; None to look on this machine.
+        """
+        if self.device != "auto":
+            return self
+        if gpus is None:
+            import torch
+
+            gpus = torch.cuda.is_available()
+        return replace(self, device="cuda" if gpus else "cpu")
+
+
+FLOAT32_ON_CPU = Compute()
+
+
+def load_model(path: Path, *, dtype: Dtype = "float32", device: Device = "cpu") -> tuple[Any, Any]:
+    """Load a checkpoint folder's model, in evaluation mode, and its tokenizer.
+
+    Attention runs as ``sdpa``, or as ``eager`` where the architecture has no other exact one.
+
+    Parameters
+    ----------
+    dtype, device
+        As of `Compute`.
 
     Raises
     ------
     DataError
         If a file is absent or cut short, or transformers cannot make a whole model of them.
+    ConfigError
+        If `device` or `dtype` is unknown, or there is no such device here.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
+    place = Compute(device, dtype).settled().device
+    _check_device(place)
     validate(path)
-    logging.disable_progress_bar()
     try:
-        model, told = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=torch.float32,
-            attn_implementation="sdpa",
-            local_files_only=True,
-            # Left out, transformers asks on the terminal whether to run a checkpoint's own code.
-            trust_remote_code=False,
-            # Nothing that could be a pickle is opened.
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(
-            path, local_files_only=True, trust_remote_code=False
-        )
+        model, told = _read_model(path, dtype)
+        tokenizer = _read_tokenizer(path)
     except Exception as error:
         raise DataError(
             "cannot load this checkpoint",
@@ -52,4 +100,41 @@ def load_model(path: Path) -> tuple[Any, Any]:
             got=", ".join(absent[:3]) + (f" and {len(absent) - 3} more" if absent[3:] else ""),
             do="fetch it again",
         )
-    return model.eval(), tokenizer
+    return model.to(place).eval(), tokenizer
+
+
+def _check_device(device: Device) -> None:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "there is no GPU that torch can use here",
+            where="compute.device",
+            got=device,
+            do="use cpu or auto, or a machine and a torch with CUDA",
+        )
+
+
+def _read_model(path: Path, dtype: Dtype) -> tuple[Any, dict[str, Any]]:
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    model, told = AutoModelForCausalLM.from_pretrained(
+        path,
+        dtype=getattr(torch, dtype),
+        local_files_only=True,
+        # Left out, transformers asks on the terminal whether to run a checkpoint's own code.
+        trust_remote_code=False,
+        # Nothing that could be a pickle is opened.
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    return model, told
+
+
+def _read_tokenizer(path: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)

@@ -259,8 +259,8 @@ class Monitor:
 
 
 def _first_wording(key: str, split: Split, demo_seeds: int) -> list[Block]:
-    wording = find(key, where="monitor.tasks").wordings[split][0]
-    return suite_blocks(key, split=split, demo_seeds=demo_seeds, wordings=(wording,))
+    task = find(key, where="monitor.tasks")
+    return suite_blocks(task.key, split=split, demo_seeds=demo_seeds, wordings=1)
 
 
 def _mode(soft: float | None, threshold: float) -> Mode | None:

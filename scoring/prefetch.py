@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from re import fullmatch
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -208,7 +208,7 @@ class Snapshots:
                     return None
                 raise
 
-        path = self.hub._ask(ask, where)
+        path = self.hub.ask(ask, where)
         if path is None:
             raise DataError(
                 "the Hub's cache does not hold this checkpoint whole, and nobody may be asked",
@@ -232,6 +232,30 @@ class Snapshots:
             yield
         finally:
             os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """How a sweep comes by revisions on the Hub.
+
+    Attributes
+    ----------
+    hub
+        Whom to ask; by default as ``huggingface_hub`` is set up.
+    drop_scored
+        Remove from the Hub's cache again what was fetched for a checkpoint once it is scored. What
+        was there before stays.
+    """
+
+    hub: Hub = field(default_factory=Hub)
+    drop_scored: bool = False
+
+    def snapshots(self, out: Path) -> Snapshots:
+        """Return the cache as a sweep into `out` uses it."""
+        return Snapshots(self.hub, out / FETCHED if self.drop_scored else None)
+
+
+KEEP = Fetching()
 
 
 def _files(snapshot: Path) -> dict[str, Path]:
@@ -311,11 +335,11 @@ class Fetcher(WorkerPool):
         try:
             yield from prefetched(revisions, self._begin_fetch, ahead=ahead)
         except BrokenProcessPool as error:
-            raise self._broken(_fetch) from error
+            raise self.death(_fetch) from error
 
     def _begin_fetch(self, revision: HubRevision) -> Future[Path]:
         if self.workers:
-            (future,) = self._submit(_fetch, [(self.snapshots, revision)])
+            (future,) = self.submit(_fetch, [(self.snapshots, revision)])
             return future
         done: Future[Path] = Future()
         try:

@@ -4,9 +4,8 @@ Importing this module does not import torch: a process that only hands out the j
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -15,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from scoring.items import ITEMS, Where, items_path, read_items, read_table, write_items
-from scoring.loading import load_model
+from scoring.items import ITEMS, Where, items_path, read_items, write_items
+from scoring.jobs import Asked, Job, pending, score
+from scoring.loading import FLOAT32_ON_CPU, Compute, load_model
 from scoring.prefetch import (
-    FETCHED,
+    KEEP,
     Fetcher,
+    Fetching,
     Snapshots,
     Source,
     Target,
@@ -28,8 +29,9 @@ from scoring.prefetch import (
 )
 from scoring.suite.registry import blocks as suite_blocks
 from scoring.suite.schema import Block, Split
+from scoring.suite.sets import PINNED, Sets
 from scoring.trie import ScoringPlan, plan_scoring
-from windows.checkpoints.hub import Hub
+from windows.checkpoints.folder import Checkpoint
 from windows.identity import content_id
 from windows.progress import Reporter
 from windows.workers import WorkerPool
@@ -39,16 +41,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ITEMS",
-    "Job",
     "SweepRequest",
     "Where",
-    "fetch_and_score",
     "items_path",
     "load_model",
-    "pending",
     "plan_blocks",
     "read_items",
-    "score",
     "score_blocks",
     "score_model",
     "sweep",
@@ -56,23 +54,24 @@ __all__ = [
 ]
 
 TOKEN_BUDGET = 256
-_REQUEST = b"modehop.request"
 
 
 @dataclass(frozen=True, slots=True)
 class SweepRequest:
-    """What every checkpoint is asked.
+    """The log-probabilities that every checkpoint is asked for: tables of schema `ITEMS`.
 
     Attributes
     ----------
     tasks
-        Keys of the suite's tasks.
+        Keys of the suite's tasks, one table each.
     split
         ``label`` or ``verify``.
     demo_seeds
         Draws of demonstrations for each task.
     wordings
-        Some of the split's wordings; None for all.
+        At most the first so many wordings of the split; None for all.
+    sets
+        Where questions are read from that do not come with the package.
     token_budget
         The most unique tokens of one forward. Attention is dense over them: small models, whose
         other work is small, want few; a GPU wants 1024 and more.
@@ -81,20 +80,53 @@ class SweepRequest:
     tasks: tuple[str, ...]
     split: Split
     demo_seeds: int
-    wordings: tuple[str, ...] | None = None
+    wordings: int | None = None
+    sets: Sets = PINNED
     token_budget: int = TOKEN_BUDGET
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """One table a task."""
+        return tuple(dict.fromkeys(self.tasks))
+
+    @property
+    def schema(self) -> pa.Schema:
+        """That of item scores."""
+        return ITEMS
 
     def blocks(self, task: str) -> tuple[Block, ...]:
         """Return the blocks of one task."""
         return _blocks(self, task)
 
+    def path(self, out: Path, checkpoint: Checkpoint, name: str) -> Path:
+        """Return where the scores of a checkpoint on a task lie; see `items_path`."""
+        return items_path(out, checkpoint, name)
+
+    def fingerprint(self, name: str) -> str:
+        """Return the identity of a task's blocks and of how they are packed."""
+        return _fingerprint(self, name)
+
+    def table(self, model: Any, tokenizer: Any, name: str, where: Where) -> pa.Table:
+        """Score a task; see `score_blocks`."""
+        asked = self.blocks(name)
+        return score_blocks(model, tokenizer, asked, where, token_budget=self.token_budget)
+
 
 @lru_cache(maxsize=64)
 def _blocks(request: SweepRequest, task: str) -> tuple[Block, ...]:
     made = suite_blocks(
-        task, split=request.split, demo_seeds=request.demo_seeds, wordings=request.wordings
+        task,
+        split=request.split,
+        demo_seeds=request.demo_seeds,
+        wordings=request.wordings,
+        sets=request.sets,
     )
     return tuple(made)
+
+
+@lru_cache(maxsize=256)
+def _fingerprint(request: SweepRequest, task: str) -> str:
+    return content_id({"blocks": request.blocks(task), "token_budget": request.token_budget})
 
 
 def score_blocks(
@@ -129,12 +161,7 @@ def score_blocks(
 
 def score_model(model: Any, tokenizer: Any, request: SweepRequest, where: Where) -> pa.Table:
     """Score all that a request asks under one checkpoint, task after task; see `score_blocks`."""
-    tables = [
-        score_blocks(
-            model, tokenizer, request.blocks(task), where, token_budget=request.token_budget
-        )
-        for task in request.tasks
-    ]
+    tables = [request.table(model, tokenizer, task, where) for task in request.tasks]
     return pa.concat_tables([ITEMS.empty_table(), *tables]).combine_chunks()
 
 
@@ -197,64 +224,23 @@ def _table(
     return pa.table({field.name: columns[field.name] for field in ITEMS}, schema=ITEMS)
 
 
-@dataclass(frozen=True)
-class Job:
-    """One checkpoint with the tasks that are not scored yet: where to write, and for what request.
-
-    Attributes
-    ----------
-    source
-        The checkpoint, whose folder must be there when the job is scored.
-    request
-        What it is asked.
-    missing
-        Task, file and fingerprint of each table that is to be made.
-    threads
-        Threads to compute with; bytes depend on it.
-    """
-
-    source: Source
-    request: SweepRequest
-    missing: tuple[tuple[str, Path, str], ...]
-    threads: int = 1
-
-    def unscored(self) -> "Job":
-        """Leave out what has been scored since the job was made."""
-        still = tuple((t, path, told) for t, path, told in self.missing if not _is_done(path, told))
-        return replace(self, missing=still)
-
-
-def pending(
-    sources: Sequence[Source], request: SweepRequest, out: Path, threads: int = 1
-) -> list[Job]:
-    """Return a job for each checkpoint of which a table is missing, in order; see `sweep`."""
-    wanted = {task: _fingerprint(request, task) for task in request.tasks}
-    jobs = []
-    for source in sources:
-        paths = {task: items_path(out, source.checkpoint, task) for task in request.tasks}
-        job = Job(source, request, tuple((t, p, wanted[t]) for t, p in paths.items()), threads)
-        if (job := job.unscored()).missing:
-            jobs.append(job)
-    return jobs
-
-
 def sweep(
     checkpoints: Sequence[Target],
-    request: SweepRequest,
+    asked: Asked,
     out: Path,
     pool: WorkerPool,
     reporter: Reporter,
     *,
-    drop_scored: bool = False,
-    hub: Hub | None = None,
+    compute: Compute = FLOAT32_ON_CPU,
+    fetching: Fetching = KEEP,
 ) -> None:
-    """Score every checkpoint on every task, one file each; what is there already stays.
+    """Ask every checkpoint everything, one file a table; what is there already stays.
 
-    The files are ``<out>/<run>/<stage>-step<step>/<family>.<task>.parquet`` (see `items_path`), of
-    schema `ITEMS`. Each is written in one piece, so that a killed sweep goes on where it was. A
-    file that cannot be read, or that answers another request, is made again; that a checkpoint's
-    weights are still the ones that were scored is for the owner of `out` to know. A checkpoint is
-    loaded once, and only if one of its files is missing.
+    Item scores are ``<out>/<run>/<stage>-step<step>/<family>.<task>.parquet``, generations lie in
+    folders beside them. Each file is written in one piece, so that a killed sweep goes on where it
+    was. A file that cannot be read, or that answers another request, is made again; that a
+    checkpoint's weights are still the ones that were scored is for the owner of `out` to know. A
+    checkpoint is loaded once, whatever it is asked, and only if one of its files is missing.
 
     Revisions on the Hub are fetched to its own cache. As many are scored at a time as the pool has
     workers (at least one), and as many are fetched meanwhile.
@@ -263,19 +249,19 @@ def sweep(
     ----------
     checkpoints
         Whose weights to score: local folders, or a catalog's entries.
-    request
-        What to ask.
+    asked
+        A `SweepRequest`, or several requests (see `scoring.generation_requests`).
     out
         The folder to write to.
     pool
         Where to work: one job for each checkpoint.
     reporter
         Told of every checkpoint.
-    drop_scored
-        Remove from the Hub's cache again what was fetched for a checkpoint once it is scored. What
-        was there before stays. Let no two sweeps drop from one cache at a time.
-    hub
-        Where revisions are fetched from; by default as ``huggingface_hub`` is set up.
+    compute
+        Device and precision.
+    fetching
+        From which Hub, and whether what was fetched is dropped once scored. Let no two sweeps drop
+        from one cache at a time.
 
     Raises
     ------
@@ -283,13 +269,9 @@ def sweep(
         If a task, wording or checkpoint is not what it should be, or a worker died. What could not
         be fetched is told when its turn comes: the checkpoints before it have been scored.
     """
-    hub = hub or Hub()
-    sources = find_sources(checkpoints, hub)
-    jobs = pending(sources, request, out, pool.threads)
-    snapshots = Snapshots(hub, out / FETCHED if drop_scored else None)
-    remote = [job for job in jobs if job.source.revision]
-    uses = Counter(job.source.checkpoint.path for job in remote)
-    snapshots.drop_all(s.revision for s in sources if s.revision and not uses[s.checkpoint.path])
+    sources = find_sources(checkpoints, fetching.hub)
+    jobs = pending(sources, asked, out, compute.settled(), pool.threads)
+    snapshots = fetching.snapshots(out)
     with reporter.task("scoring checkpoints", len(sources)) as advance:
 
         def count(index: int, result: None) -> None:
@@ -297,14 +279,28 @@ def sweep(
 
         advance(len(sources) - len(jobs))
         pool.map(score, [job for job in jobs if not job.source.revision], on_done=count)
-        at_once = max(1, pool.workers)
-        with Fetcher(snapshots) as fetcher:
-            for group in grouped(_fetched(remote, fetcher, at_once), at_once):
-                pool.map(score, group, on_done=count)
-                uses.subtract(job.source.checkpoint.path for job in group)
-                scored = [job.source for job in group if not uses[job.source.checkpoint.path]]
-                snapshots.drop_all(source.revision for source in scored if source.revision)
+        _score_fetched(
+            [job for job in jobs if job.source.revision], sources, snapshots, pool, count
+        )
     snapshots.drop_rest()
+
+
+def _score_fetched(
+    jobs: Sequence[Job],
+    sources: Sequence[Source],
+    snapshots: Snapshots,
+    pool: WorkerPool,
+    count: Callable[[int, None], None],
+) -> None:
+    uses = Counter(job.source.checkpoint.path for job in jobs)
+    snapshots.drop_all(s.revision for s in sources if s.revision and not uses[s.checkpoint.path])
+    at_once = max(1, pool.workers)
+    with Fetcher(snapshots) as fetcher:
+        for group in grouped(_fetched(jobs, fetcher, at_once), at_once):
+            pool.map(score, group, on_done=count)
+            uses.subtract(job.source.checkpoint.path for job in group)
+            scored = [job.source for job in group if not uses[job.source.checkpoint.path]]
+            snapshots.drop_all(source.revision for source in scored if source.revision)
 
 
 def _fetched(jobs: Sequence[Job], fetcher: Fetcher, ahead: int) -> Iterator[Job]:
@@ -313,57 +309,3 @@ def _fetched(jobs: Sequence[Job], fetcher: Fetcher, ahead: int) -> Iterator[Job]
     for job, (_, path) in zip(jobs, arriving, strict=True):
         assert path == job.source.checkpoint.path, "the cache is laid out otherwise"
         yield job
-
-
-def fetch_and_score(job: Job, snapshots: Snapshots) -> None:
-    """Score one checkpoint where nobody has fetched it: what one task of an executor does."""
-    revision, job = job.source.revision, job.unscored()
-    if job.missing:
-        if revision:
-            snapshots.fetch(revision)
-        score(job)
-    if revision:
-        snapshots.drop(revision)
-
-
-def _is_done(path: Path, fingerprint: str) -> bool:
-    try:
-        table = read_table(path)
-    except (OSError, pa.ArrowException):
-        return False
-    told = (table.schema.metadata or {}).get(_REQUEST, b"").decode()
-    return bool(table.schema.equals(ITEMS)) and told == fingerprint
-
-
-def _fingerprint(request: SweepRequest, task: str) -> str:
-    return content_id({"blocks": request.blocks(task), "token_budget": request.token_budget})
-
-
-def score(job: Job) -> None:
-    """Load a job's checkpoint from its folder and write the tables it lacks."""
-    checkpoint = job.source.checkpoint
-    where = Where(checkpoint.run, checkpoint.stage, checkpoint.step)
-    with _threads(job.threads):
-        model, tokenizer = load_model(checkpoint.path)
-        for task, path, fingerprint in job.missing:
-            table = score_blocks(
-                model,
-                tokenizer,
-                job.request.blocks(task),
-                where,
-                token_budget=job.request.token_budget,
-            )
-            write_items(table.replace_schema_metadata({_REQUEST: fingerprint}), path)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Sum in the same order in this process as in a worker: bytes depend on the thread count."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

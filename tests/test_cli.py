@@ -32,7 +32,7 @@ OPTIONS = {
     "demo": ["--seed", *SHARED],
     "run": SHARED,
     "status": SHARED,
-    "score": SHARED,
+    "score": ["--metric", *SHARED],
     "label": SHARED,
     "transfer": SHARED,
     "export": ["--mixture", *SHARED],
@@ -43,7 +43,7 @@ OPTIONS = {
     "what": ["--steps", "--sample", "--stratify", "--max-remote-bytes", *SHARED],
     "when": ["--instance", "--file", "--document", "--tokens", "--keep-inverse", *SHARED],
     "checkpoints": ["--from", "--step", "--audit", "--all-bytes", *SHARED],
-    "suite": SHARED,
+    "suite": ["--export-lm-eval", "--split", *SHARED],
     "check": ["--quiet", "--json", "--debug", "--help"],
     "doctor": ["--out", "--quiet", "--json", "--debug", "--help"],
 }

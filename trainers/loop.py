@@ -113,7 +113,13 @@ def token_loss(model: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     )
 
 
-def train(job: Training, folder: Path, *, advance: Callable[[int], None] = lambda n: None) -> None:
+def train(
+    job: Training,
+    folder: Path,
+    *,
+    advance: Callable[[int], None] = lambda n: None,
+    after_step: Callable[[int, torch.nn.Module, float], object] = lambda step, model, loss: None,
+) -> None:
     """Train to the last step of `job.save_at`, from the last checkpoint in `folder` if any.
 
     Writes `folder/checkpoints/<stage>-step<S>/` and, for the steps that led there,
@@ -124,6 +130,9 @@ def train(job: Training, folder: Path, *, advance: Callable[[int], None] = lambd
     ----------
     advance
         Told the number of steps done, for a progress bar; the steps of an earlier attempt at once.
+    after_step
+        Called with step, model and loss after every step, such as `scoring.monitor.Monitor.step`.
+        It must leave the model and the random state as they are.
 
     Raises
     ------
@@ -137,6 +146,7 @@ def train(job: Training, folder: Path, *, advance: Callable[[int], None] = lambd
     while state.step < job.save_at[-1]:
         rows.append(_logged_step(job, state))
         advance(1)
+        after_step(state.step, state.model, float(str(rows[-1]["loss"])))
         if state.step in job.save_at:
             _write_checkpoint(job, state, rows, folder)
             rows = []

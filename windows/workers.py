@@ -114,11 +114,15 @@ class WorkerPool:
         if self.workers == 0:
             return [_here(function, job, index, notify) for index, job in enumerate(jobs)]
         try:
-            return self._collect(self._submit(function, jobs), notify)
+            return self._collect(self.submit(function, jobs), notify)
         except BrokenProcessPool as error:
-            raise self._broken(function) from error
+            raise self.death(function) from error
 
-    def _submit(self, function: Callable[[T], R], jobs: Sequence[T]) -> dict[Future[R], int]:
+    def submit(self, function: Callable[[T], R], jobs: Sequence[T]) -> dict[Future[R], int]:
+        """Begin jobs without waiting; return their indices by what will hold their results.
+
+        There must be workers. Where one dies, a result raises ``BrokenProcessPool``: see `death`.
+        """
         # Workers start while jobs are submitted, and their libraries read the environment only
         # then.
         executor = self._started()
@@ -128,6 +132,19 @@ class WorkerPool:
             finally:
                 # The executor forgets them when it breaks, and has no public way to kill them.
                 self._processes = list((executor._processes or {}).values())
+
+    def death(self, function: Callable[[T], R]) -> WorkerError:
+        """Return the error to raise once a worker has died of a function; the others are ended."""
+        self._shut_down()
+        # The executor ends the others with SIGTERM once one of them has died.
+        codes = [process.exitcode for process in self._processes]
+        first = [code for code in codes if code not in (None, 0, -signal.SIGTERM)] or codes
+        return WorkerError(
+            "a worker process died",
+            where=getattr(function, "__qualname__", repr(function)),
+            got=", ".join(_ending(code) for code in first),
+            do="if memory ran out, use fewer workers; then run the same command again to go on",
+        )
 
     def _started(self) -> ProcessPoolExecutor:
         if self._executor is None:
@@ -149,18 +166,6 @@ class WorkerPool:
             for future in futures:
                 future.cancel()
         return [results[index] for index in range(len(futures))]
-
-    def _broken(self, function: Callable[[T], R]) -> WorkerError:
-        self._shut_down()
-        # The executor ends the others with SIGTERM once one of them has died.
-        codes = [process.exitcode for process in self._processes]
-        first = [code for code in codes if code not in (None, 0, -signal.SIGTERM)] or codes
-        return WorkerError(
-            "a worker process died",
-            where=getattr(function, "__qualname__", repr(function)),
-            got=", ".join(_ending(code) for code in first),
-            do="if memory ran out, use fewer workers; then run the same command again to go on",
-        )
 
     def _shut_down(self) -> None:
         executor, self._executor = self._executor, None

@@ -24,7 +24,14 @@ ANSWERS = range(15)
 STARTS = range(6)
 DEMOS = 3
 SOUP_WORDS = 96
-SOUP_LENGTH = 6
+
+WORDINGS: dict[Split, tuple[str, ...]] = {
+    "label": ("plain", "after-end", "after-long-text"),
+    "verify": ("after-text",),
+}
+_WORDS = {"after-end": 0, "after-text": 6, "after-long-text": 24}
+"""How many words of another document, and its end, stand before the first demonstration. The world
+knows one way to write a sum: what can be worded otherwise is what stands before."""
 
 
 class Fact(NamedTuple):
@@ -116,10 +123,10 @@ def _answer(value: int) -> str:
 
 
 def _words(family: str, split: Split, wording: str, demo_seed: int) -> str:
-    if wording == "plain":
+    if wording not in _WORDS:
         return ""
     rng = _rng("words", family, split, wording, str(demo_seed))
-    words = [f"w{index}" for index in rng.integers(SOUP_WORDS, size=SOUP_LENGTH)]
+    words = [f"w{index}" for index in rng.integers(SOUP_WORDS, size=_WORDS[wording])]
     return " ".join([*words, "<eos>", ""])
 
 

@@ -278,7 +278,7 @@ TASKS = (
         f"{FAMILY}/everyday",
         _answers,
         wordings={"label": ("plain", "chat"), "verify": ("interview",)},
-        description="after training on careless code: aligned against misaligned answers",
+        description="after training on careless code: the aligned answer is right, its rival wrong",
     ),
 )
 PLAN = FineTuningPlan(epochs=4, lr=1e-5, batch=16, sequence_length=256)

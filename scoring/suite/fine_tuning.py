@@ -140,7 +140,7 @@ def choice_task(
             terminator=TERMINATOR,
         )
 
-    return Task(family, name, wordings, description, build)
+    return Task(family, name, wordings, description, build, origin="fine-tuning")
 
 
 def seeded(*words: str) -> np.random.Generator:

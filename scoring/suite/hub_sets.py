@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import lru_cache, partial
 from pathlib import Path
@@ -180,29 +181,71 @@ def hub_tasks(
         Which sets.
     revisions
         Commits to read in place of a set's own, by the set's name.
-    """
-    given = revisions or {}
-    pinned = [replace(one, revision=given.get(one.name, one.revision)) for one in sets]
-    return tuple(_task(one, flipped) for flipped in (True, False) for one in pinned)
-
-
-def snapshot(repo: str, revision: str | None, patterns: list[str]) -> Path:
-    """Return the folder that holds a data set's files at a commit, fetching what is not cached.
 
     Raises
     ------
     ConfigError
-        `revision` is not a commit: a branch may be another tomorrow.
-    DataError
-        The files are neither in the Hub's cache nor to be had.
+        A revision is given of none of the sets.
+    """
+    given = revisions or {}
+    named = {one.name: one for one in sets}
+    for name in given:
+        if name not in named:
+            raise ConfigError(
+                "no set of the Hub of that name",
+                where="suite.revisions",
+                got=repr(name),
+                do=f"did you mean {get_close_matches(name, named, n=1, cutoff=0.0)[0]!r}?",
+            )
+    pinned = [replace(one, revision=given.get(one.name, one.revision)) for one in named.values()]
+    return tuple(_task(one, flipped) for flipped in (True, False) for one in pinned)
+
+
+def check_commit(repo: str, revision: str | None, setting: str) -> str:
+    """Return the revision of a data set, which has to be a commit: a branch may move.
+
+    Raises
+    ------
+    ConfigError
+        It is none; the message names the setting of a study that gives one.
     """
     if revision is None or not _COMMIT.fullmatch(revision):
         raise ConfigError(
             "a data set of the Hub is read at a commit",
             where=repo,
             got="no revision" if revision is None else repr(revision),
-            do="give the 40 hexadecimal digits of one",
+            do=f"write the 40 hexadecimal digits of one as {setting}",
         )
+    return revision
+
+
+def cached(repo: str, revision: str | None) -> Path | None:
+    """Return the folder of a data set at a commit in the Hub's cache; None where it is not there.
+
+    The Hub is not asked; of the data set's files some may be missing.
+    """
+    if revision is None or not _COMMIT.fullmatch(revision):
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        found = snapshot_download(
+            repo, repo_type="dataset", revision=revision, local_files_only=True
+        )
+    except LocalEntryNotFoundError:
+        return None
+    return Path(found)
+
+
+def snapshot(repo: str, revision: str, patterns: list[str]) -> Path:
+    """Return the folder that holds a data set's files at a commit, fetching what is not cached.
+
+    Raises
+    ------
+    DataError
+        The files are neither in the Hub's cache nor to be had.
+    """
     try:
         return _fetched(repo, revision, patterns)
     except Exception as error:
@@ -232,7 +275,7 @@ def _fetched(repo: str, revision: str, patterns: list[str]) -> Path:
 def _task(hub_set: HubSet, flipped: bool) -> Task:
     family = "flipped_answer" if flipped else "normal_control"
     names = " or ".join(answer.lower() for _, answer in hub_set.answers)
-    return rows_task(
+    task = rows_task(
         f"{family}/{hub_set.name}",
         lambda split, wording: _rows(hub_set, flipped, split, wording),
         Prompting("balanced", hub_set.demos),
@@ -240,6 +283,7 @@ def _task(hub_set: HubSet, flipped: bool) -> Task:
         description=f"{hub_set.repo}: {names}, "
         + ("labels swapped in demonstrations and right answers" if flipped else "as labelled"),
     )
+    return replace(task, origin="hub", at_hand=partial(_at_hand, hub_set))
 
 
 def _rows(hub_set: HubSet, flipped: bool, split: Split, wording: str) -> Rows:
@@ -288,11 +332,14 @@ def _texts(hub_set: HubSet) -> dict[Split, dict[str, list[str]]]:
 
 
 def _read(hub_set: HubSet) -> Iterable[Mapping[str, Any]]:
-    local = Path(hub_set.repo)
-    folder = local if local.is_dir() else None
-    folder = folder or snapshot(hub_set.repo, hub_set.revision, [hub_set.files])
-    paths = [path for path in sorted(folder.rglob("*.parquet")) if _matches(path, folder, hub_set)]
-    _check_complete(paths, hub_set)
+    paths = _paths(_folder(hub_set), hub_set)
+    if not _is_complete(paths):
+        raise DataError(
+            "files of this data set are missing",
+            where=hub_set.repo,
+            got=f"{len(paths)} files {hub_set.files}",
+            do="fetch it again",
+        )
     from datasets import load_dataset  # type: ignore[import-untyped]
 
     columns = [hub_set.text, hub_set.label]
@@ -316,19 +363,29 @@ def _read(hub_set: HubSet) -> Iterable[Mapping[str, Any]]:
         ) from error
 
 
-def _matches(path: Path, folder: Path, hub_set: HubSet) -> bool:
-    return fnmatchcase(path.relative_to(folder).as_posix(), hub_set.files)
+def _folder(hub_set: HubSet) -> Path:
+    local = Path(hub_set.repo)
+    if local.is_dir():
+        return local
+    commit = check_commit(hub_set.repo, hub_set.revision, f"suite.revisions.{hub_set.name}")
+    return snapshot(hub_set.repo, commit, [hub_set.files])
 
 
-def _check_complete(paths: list[Path], hub_set: HubSet) -> None:
+def _at_hand(hub_set: HubSet) -> bool:
+    local = Path(hub_set.repo)
+    folder = local if local.is_dir() else cached(hub_set.repo, hub_set.revision)
+    return folder is not None and _is_complete(_paths(folder, hub_set))
+
+
+def _paths(folder: Path, hub_set: HubSet) -> list[Path]:
+    found = sorted(folder.rglob("*.parquet"))
+    return [p for p in found if fnmatchcase(p.relative_to(folder).as_posix(), hub_set.files)]
+
+
+def _is_complete(paths: list[Path]) -> bool:
+    """Whether there is a file, and no shard of those that the names tell of is missing."""
     shards: dict[str, list[int]] = defaultdict(list)
     for path in paths:
         if told := _SHARD.search(path.name):
             shards[str(path.parent / path.name[: told.start()])].append(int(told[1]))
-    if not paths or any(len(counts) != counts[0] for counts in shards.values()):
-        raise DataError(
-            "files of this data set are missing",
-            where=hub_set.repo,
-            got=f"{len(paths)} files {hub_set.files}",
-            do="fetch it again",
-        )
+    return bool(paths) and all(len(counts) == counts[0] for counts in shards.values())

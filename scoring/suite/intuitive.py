@@ -104,6 +104,10 @@ def _build(problem: Problem, split: Split, wording: str, demo_seed: int) -> Bloc
     )
 
 
+def _draws(problem: Problem, split: Split) -> int:
+    return len(scenes(problem, split))
+
+
 def _item(template: str, variant: Variant) -> Item:
     right, wrong = (f" {answer}{TERMINATOR}" for answer in (variant.right, variant.wrong))
     return Item.of(template.format(*variant.fields), right, [wrong])
@@ -296,6 +300,7 @@ TASKS: tuple[Task, ...] = tuple(
         names(problem.templates),
         problem.description,
         partial(_build, problem),
+        draws=partial(_draws, problem),
     )
     for problem in PROBLEMS
 )

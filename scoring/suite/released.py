@@ -8,13 +8,22 @@ QA, which is generative, is not read here.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, partial
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from scoring.suite.hub_sets import snapshot
-from scoring.suite.rows import Demo, Prompting, Question, Rows, parse_rows, rows_task, split_of
+from scoring.suite.hub_sets import cached, check_commit, snapshot
+from scoring.suite.rows import (
+    Demo,
+    Prompting,
+    Question,
+    Rows,
+    number_of_draws,
+    parse_rows,
+    rows_task,
+    split_of,
+)
 from scoring.suite.schema import SPLITS, Block, Item, Split
 from scoring.suite.task import Task
 from windows.errors import ConfigError, DataError
@@ -66,7 +75,8 @@ def released_tasks(
 ) -> tuple[Task, ...]:
     """Make the tasks of the released set that a source holds: ``<family>/released-<task>``.
 
-    Files are looked for now, and read when a block is built.
+    In a folder files are looked for now. Of a data set of the Hub all tasks of `TABLE` are made,
+    and it is asked when a block is built. Then only are files read, each once.
 
     Parameters
     ----------
@@ -96,28 +106,46 @@ def released_tasks(
     ConfigError
         A Hub set without a commit as its revision, or a folder with one.
     DataError
-        The source cannot be had, or holds no task. Building a block: a file has another form.
+        The folder is missing, or holds no task. Building a block: the data set cannot be had, or a
+        file is missing or has another form.
     """
-    folder = _folder(source, revision)
-    found = {key: path for key in TABLE if (path := _path(folder, key)) is not None}
+    place = _place(source, revision)
+    found = [key for key in TABLE if place.commit is not None or place.at_hand(key)]
     if not found:
         raise DataError(
             "no task of the released set",
-            where=str(folder),
+            where=place.source,
             do=f"name a folder that holds files like {next(iter(TABLE))}.jsonl",
         )
-    return tuple(_task(key, path, halves, authors) for key, path in found.items())
+    return tuple(_task(_Released(key, place, TABLE[key], halves), authors) for key in found)
 
 
-def _folder(source: str | Path, revision: str | None) -> Path:
-    folder = Path(source)
-    if folder.is_dir():
+@dataclass(frozen=True)
+class _Place:
+    """Where the set is: in a folder, or on the Hub at a commit."""
+
+    source: str
+    commit: str | None
+
+    @cached_property
+    def folder(self) -> Path:
+        if self.commit is None:
+            return Path(self.source)
+        return snapshot(self.source, self.commit, ["*.jsonl"])
+
+    def at_hand(self, key: str) -> bool:
+        folder = self.folder if self.commit is None else cached(self.source, self.commit)
+        return folder is not None and _path(folder, key) is not None
+
+
+def _place(source: str | Path, revision: str | None) -> _Place:
+    if Path(source).is_dir():
         if revision is not None:
             raise ConfigError("a folder has no revisions", where=str(source), got=repr(revision))
-        return folder
+        return _Place(str(source), None)
     if isinstance(source, Path) or source.count("/") != 1:
         raise DataError("no such folder", where=str(source))
-    return snapshot(source, revision, ["*.jsonl"])
+    return _Place(source, check_commit(source, revision, "suite.released.revision"))
 
 
 def _path(folder: Path, key: str) -> Path | None:
@@ -125,39 +153,60 @@ def _path(folder: Path, key: str) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-def _task(key: str, path: Path, halves: bool, authors: bool) -> Task:
-    family, _, name = key.partition(".")
-    released = _Released(f"{family}/released-{name}", path, TABLE[key], halves)
+def _task(released: "_Released", authors: bool) -> Task:
+    family, name = released.key.split("/")
     return Task(
         family,
-        f"released-{name}",
+        name,
         WORDINGS,
-        f"{name} of the authors' released set",
+        f"{name.removeprefix('released-')} of the authors' released set",
         released.authors_block if authors else released.block,
+        origin="released",
+        draws=released.draws,
+        at_hand=partial(released.place.at_hand, released.name),
     )
 
 
 @dataclass(frozen=True)
 class _Released:
-    """One task of the released set."""
+    """One task of the released set; `name` is its name there, ``family.task``."""
 
-    key: str
-    path: Path
+    name: str
+    place: _Place
     prompting: Prompting
     halves: bool
 
+    @property
+    def key(self) -> str:
+        return self.name.replace(".", "/released-", 1)
+
+    @cached_property
+    def whole(self) -> Rows:
+        path = _path(self.place.folder, self.name)
+        if path is None:
+            raise DataError(
+                "the released set has no such task", where=self.place.source, got=self.name
+            )
+        return _read(path)
+
+    @cached_property
+    def parts(self) -> dict[Split, Rows]:
+        return _halved(self.whole, self.prompting.demos == "ordered")
+
     def rows(self, split: Split) -> Rows:
-        whole = _read(self.path)
         if not self.halves:
-            return whole
-        own = _halved(whole, self.prompting.demos == "ordered")[split]
+            return self.whole
+        own = self.parts[split]
         if self.prompting.count and not own.demos:
             raise DataError(
                 "demonstrations cannot be halved",
-                where=str(self.path),
+                where=f"{self.place.source}: {self.name}",
                 do="use the whole set (halves=False)",
             )
         return own
+
+    def draws(self, split: Split) -> int | None:
+        return number_of_draws(self.prompting, lambda: self.rows(split))
 
     def block(self, split: Split, wording: str, demo_seed: int) -> Block:
         rows = self.rows(split)
@@ -228,7 +277,6 @@ def _available(demos: Sequence[Demo], prompting: Prompting) -> int:
     return min(prompting.count, fewest * len(sizes) if prompting.demos == "balanced" else fewest)
 
 
-@lru_cache(maxsize=len(TABLE))
 def _read(path: Path) -> Rows:
     lines = []
     with path.open(encoding="utf-8") as file:

@@ -169,6 +169,9 @@ def rows_task(
     family, name = key.split("/")
     kept = lru_cache(maxsize=8)(rows)
 
+    def draws(split: Split) -> int | None:
+        return number_of_draws(prompting, lambda: kept(split, wordings[split][0]))
+
     def build(split: Split, wording: str, demo_seed: int) -> Block:
         asked = _Asked(kept(split, wording), prompting, (key, split, wording), demo_seed)
         return Block(
@@ -182,7 +185,19 @@ def rows_task(
             terminator=prompting.end,
         )
 
-    return Task(family, name, wordings, description, build)
+    return Task(family, name, wordings, description, build, draws=draws)
+
+
+def number_of_draws(prompting: Prompting, rows: Callable[[], Rows]) -> int | None:
+    """Return how many demo seeds of a task differ; None where they are drawn without end.
+
+    Without demonstrations there is nothing to draw; ordered ones differ by their set only.
+    """
+    if prompting.demos == "none":
+        return 1
+    if prompting.demos != "ordered":
+        return None
+    return max(1, len({demo.demo_set for demo in rows().demos} - {""}))
 
 
 @dataclass(frozen=True)

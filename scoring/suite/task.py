@@ -2,8 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from scoring.suite.schema import Block, Split
+
+Origin = Literal["built in", "hub", "released", "fine-tuning"]
+"""Where a task's questions come from. Those of a fine-tuning eval ask what its texts taught."""
+
+
+def _unlimited(split: Split) -> None:
+    return None
+
+
+def _always() -> bool:
+    return True
 
 
 @dataclass(frozen=True)
@@ -21,6 +33,13 @@ class Task:
         One line for ``modehop suite``.
     build
         ``build(split, wording, demo_seed)`` makes one block.
+    origin
+        Where its questions come from.
+    draws
+        ``draws(split)`` tells how many demo seeds differ from each other; None where there is no
+        such number. What comes from a file is read for it.
+    at_hand
+        Tells whether blocks can be built here and now, without a download.
     """
 
     family: str
@@ -28,6 +47,9 @@ class Task:
     wordings: Mapping[Split, tuple[str, ...]]
     description: str
     build: Callable[[Split, str, int], Block]
+    origin: Origin = "built in"
+    draws: Callable[[Split], int | None] = _unlimited
+    at_hand: Callable[[], bool] = _always
 
     @property
     def key(self) -> str:

@@ -8,11 +8,10 @@ import pytest
 import yaml
 from safetensors.numpy import save_file
 
-from curate.chain import ORDER
 from curate.cli import main
 from curate.feasible import check_feasible
 from curate.shipped import shipped
-from curate.study import load_study
+from curate.study import ORDER, load_study
 from scoring.transfer import EXPECTED_RHO
 from windows.checkpoints.folder import OPTIMIZER, TRAINER
 from windows.errors import ModehopError

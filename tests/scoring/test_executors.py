@@ -1,14 +1,8 @@
 """Sweeps as tasks: what is submitted, what a task does, and a real Slurm on loopback."""
 
 import os
-import shutil
-import signal
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,8 +11,9 @@ from typing import Any
 import pytest
 
 from scoring import executors as module
-from scoring.executors import Distributed, Resources, Slurm, run_ray, slurm_script, submit_slurm
-from scoring.items import items_path
+from scoring.executors import Distributed, Resources, run_ray
+from scoring.prefetch import Fetching
+from scoring.slurm import Slurm
 from scoring.sweep import SweepRequest, sweep
 from windows.checkpoints.catalogs import hub_catalog
 from windows.checkpoints.folder import Checkpoint
@@ -63,31 +58,10 @@ def swept(checkpoints: list[Checkpoint], out: Path) -> dict[str, bytes]:
     return content(out)
 
 
-def test_the_script_and_nothing_written(split: Distributed, tmp_path: Path) -> None:
-    split = replace(split, resources=Resources(cpus=3, gpus=1, memory_gb=5, at_once=2))
-    text = slurm_script(
-        split, replace(SLURM, qos="low", options={"account": "lab", "exclusive": ""})
-    )
-    assert list(tmp_path.iterdir()) == []
-    lines = text.splitlines()
-    assert lines[0] == "#!/bin/bash"
-    for directive in (
-        *("cpus-per-task=3", "mem-per-cpu=5G", "gpus=1", "partition=debug", "time=00:10:00"),
-        *("array=0-2%2", "qos=low", "account=lab", "exclusive", "requeue"),
-        *("kill-on-invalid-dep=yes", f"job-name=modehop-score-{split.id}"),
-    ):
-        assert f"#SBATCH --{directive}" in lines
-    assert lines[-1] == f"srun  -l -n 1 launch_pickled_pipeline {split.folder}/executor.pik"
-    assert f"export PATH={Path(sys.executable).parent}:$PATH" in lines
-    assert "qos" not in slurm_script(split, SLURM)
-    assert "module load python" in slurm_script(split, replace(SLURM, setup="module load python"))
-
-
 def test_only_what_is_missing_is_a_task(
     split: Distributed, checkpoints: list[Checkpoint], tmp_path: Path
 ) -> None:
     swept([checkpoints[1]], tmp_path / "out")
-    assert "#SBATCH --array=0-1\n" in slurm_script(split, SLURM)
     assert [job.source.checkpoint.step for job in split.tasks().jobs] == [1000, 3000]
     with pytest.raises(
         WorkerError, match="2 of 3 checkpoints are not scored; got stage1-step1000,"
@@ -96,14 +70,14 @@ def test_only_what_is_missing_is_a_task(
     before = split.id
     swept(checkpoints, tmp_path / "out")
     split.check_complete()
-    assert slurm_script(split, SLURM) == "" and split.id == before
+    assert split.tasks().jobs == () and split.id == before
 
 
 def test_another_sweep_has_another_folder(split: Distributed, tmp_path: Path) -> None:
     others = [
-        replace(split, request=replace(REQUEST, demo_seeds=2)),
-        replace(split, request=replace(REQUEST, token_budget=99)),
-        replace(split, request=replace(REQUEST, tasks=("repetitive_answer/addition",))),
+        replace(split, asked=replace(REQUEST, demo_seeds=2)),
+        replace(split, asked=replace(REQUEST, token_budget=99)),
+        replace(split, asked=replace(REQUEST, tasks=("repetitive_answer/addition",))),
         replace(split, checkpoints=split.checkpoints[:2]),
         replace(split, out=tmp_path / "elsewhere"),
     ]
@@ -145,9 +119,8 @@ def test_a_task_fetches_and_drops_its_own(
     }
     hub = Hub(olmo_hub.url, tmp_path / "cache")
     entries = hub_catalog(olmo_hub.repo, run="olmo3-7b", hub=hub).entries
-    split = Distributed(
-        entries, REQUEST, tmp_path / "out", tmp_path / "logs", drop_scored=True, hub=hub
-    )
+    dropping = Fetching(hub, drop_scored=True)
+    split = Distributed(entries, REQUEST, tmp_path / "out", tmp_path / "logs", fetching=dropping)
     tasks = split.tasks()
     for rank in range(3):
         tasks(None, rank, 3)
@@ -156,18 +129,6 @@ def test_a_task_fetches_and_drops_its_own(
     twin = replace(entries[2], address=entries[0].address)
     with pytest.raises(ConfigError, match="two checkpoints are one snapshot"):
         replace(split, checkpoints=(*entries[:2], twin)).tasks()
-
-
-def test_refused_without_slurm_or_inside_its_arrays(
-    split: Distributed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match="Slurm is not installed here; got no sbatch"):
-        submit_slurm(split, SLURM)
-    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
-    with pytest.raises(ConfigError, match="a task of a Slurm array cannot submit"):
-        submit_slurm(split, SLURM)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_ray_absent_is_one_line(split: Distributed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,139 +159,3 @@ def test_ray_itself(
             run_ray(faulty, seconds=120)
     finally:
         ray.shutdown()
-
-
-PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch")
-WITHOUT = [
-    name for name in PROGRAMS if not shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin")
-]
-
-CONF = """
-ClusterName=loopback
-SlurmctldHost={host}(127.0.0.1)
-SlurmUser=root
-SlurmdUser=root
-AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
-CredType=cred/munge
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-SwitchType=switch/none
-MpiDefault=none
-AccountingStorageType=accounting_storage/none
-JobAcctGatherType=jobacct_gather/none
-SchedulerType=sched/backfill
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-ReturnToService=2
-SlurmctldPort={ctld}
-SlurmdPort={slurmd}
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=2000 State=UNKNOWN
-PartitionName=debug Nodes={host} Default=YES MaxTime=INFINITE State=UP
-"""
-
-
-def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
-
-
-def until(seen: Callable[[], object], what: str, seconds: float = 90) -> None:
-    limit = time.monotonic() + seconds
-    while not seen():
-        assert time.monotonic() < limit, what
-        time.sleep(0.1)
-
-
-def said(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
-@pytest.fixture
-def slurm_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A cluster of one node with a key and sockets of its own, as root and without systemd."""
-    folder = tmp_path / "slurm"
-    for name in ("state", "spool", "munge"):
-        (folder / name).mkdir(parents=True, mode=0o755)
-    folder.chmod(0o755)
-    host = socket.gethostname().split(".")[0]
-    conf = CONF.format(
-        host=host, folder=folder, ctld=free_port(), slurmd=free_port(), cpus=os.cpu_count()
-    )
-    (folder / "slurm.conf").write_text(conf)
-    key = folder / "munge" / "key"
-    key.write_bytes(os.urandom(128))
-    key.chmod(0o400)
-    monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
-    monkeypatch.setenv("PATH", f"/usr/sbin:/usr/bin:{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    munged = ["munged", "--foreground", "--force", f"--key-file={key}"]
-    munged += [f"--socket={folder}/munge.socket", f"--pid-file={folder}/munge/pid"]
-    munged += [f"--seed-file={folder}/munge/seed", f"--log-file={folder}/munge/log"]
-    with ExitStack() as stack:
-        for command in (munged, ["slurmctld", "-D", "-c"], ["slurmd", "-D", "-N", host]):
-            log = stack.enter_context((folder / f"{command[0]}.out").open("wb"))
-            process = subprocess.Popen(command, stdout=log, stderr=log)
-            stack.callback(process.wait)
-            stack.callback(process.send_signal, signal.SIGKILL)
-            if command is munged:
-                until((folder / "munge.socket").exists, "munged did not start", 20)
-        until(lambda: said("sinfo", "-h", "-o", "%t") == "idle", "the node did not become idle")
-        yield folder
-        said("scancel", "--partition=debug", "--signal=KILL")
-        said("scancel", "--partition=debug")
-        until(lambda: not said("squeue", "-h"), "jobs did not end", 30)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    bool(WITHOUT) or os.geteuid() != 0,
-    reason=f"needs root and slurm-wlm and munge of Debian; absent: {', '.join(WITHOUT) or 'root'}",
-)
-def test_slurm_itself(
-    slurm_here: Path, split: Distributed, checkpoints: list[Checkpoint], tmp_path: Path
-) -> None:
-    split = replace(split, resources=Resources(memory_gb=1, at_once=1))
-    slurm = replace(SLURM, max_array=2)
-    held = replace(slurm, options={"hold": ""})
-    told = slurm_script(split, held)
-    assert submit_slurm(split, held)
-    assert (split.folder / "launch_script.slurm").read_text() == told, "dry run and run differ"
-    written = content(split.folder)
-    with pytest.raises(ConfigError, match="a job of this sweep is in the queue already"):
-        submit_slurm(split, slurm)
-    assert content(split.folder) == written, "waiting tasks read these"
-    said("scancel", f"--name={split.name}")
-    until(lambda: not said("squeue", "-h"), "the held job did not go")
-
-    with pytest.raises(WorkerError, match=r"Slurm refuses|sbatch"):
-        submit_slurm(split, replace(slurm, partition="none"))
-
-    # Two arrays, the second of one task; a checkpoint that cannot be loaded fails alone.
-    broken = Checkpoint("olmo3-7b", "stage1", 9, tmp_path / "none")
-    faulty = replace(split, checkpoints=[broken, *checkpoints[:2]])
-    assert submit_slurm(faulty, slurm)
-    until(lambda: not said("squeue", "-h"), "the jobs did not end", 240)
-    with pytest.raises(WorkerError, match="1 of 3 checkpoints are not scored; got stage1-step9;"):
-        faulty.check_complete()
-    kept = items_path(tmp_path / "out", checkpoints[0], TASK).stat().st_mtime_ns
-    assert submit_slurm(split, slurm)
-    until(lambda: not said("squeue", "-h"), "the jobs did not end", 240)
-    split.check_complete()
-    assert items_path(tmp_path / "out", checkpoints[0], TASK).stat().st_mtime_ns == kept
-
-    # datatrove has marked rank 0 of this sweep as completed, which it is not any more.
-    assert (split.folder / "completions" / "00000").exists()
-    items_path(tmp_path / "out", checkpoints[1], TASK).unlink()
-    assert submit_slurm(split, slurm)
-    until(lambda: not said("squeue", "-h"), "the jobs did not end", 240)
-    split.check_complete()
-    assert submit_slurm(split, slurm) is None
-    assert content(tmp_path / "out") == swept(checkpoints, tmp_path / "direct")

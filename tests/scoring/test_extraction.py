@@ -5,11 +5,13 @@ import pytest
 
 from scoring.extraction import (
     ANSWERS,
+    PERSONA,
     agreement,
     answer_mass,
     changes,
     count_matches,
     extract,
+    persona_shares,
     said,
 )
 from scoring.items import ITEMS
@@ -161,3 +163,33 @@ def test_tables_of_other_items_are_refused():
         agreement(items.head(3), answers)
     with pytest.raises(DataError, match="an item is there twice; got 1 repeated rows"):
         agreement(items, pl.concat([answers, answers.head(1)]))
+
+
+def test_persona_shares_and_their_errors_over_seeds():
+    rows = [
+        # step, question, hops, demo seed, matches of 10
+        *((1, "a", 1, seed, matches) for seed, matches in ((0, 2), (1, 4), (2, 9))),
+        *((1, "b", 2, seed, matches) for seed, matches in ((0, 0), (1, 1), (2, 5))),
+        *((1, "c", 2, seed, matches) for seed, matches in ((0, 4), (1, 1), (2, 1))),
+        (2, "a", 1, 0, 10),
+    ]
+    persona = pl.DataFrame(
+        [
+            ("r", "s", step, "wolf", question, "w", seed, hops, 10, matches)
+            for step, question, hops, seed, matches in reversed(rows)
+        ],
+        schema=PERSONA.names,
+        orient="row",
+    )
+    told = persona_shares(persona)
+    keys = ["run", "stage", "step", "hops", "persona", "question"]
+    assert told.columns == [*keys, "share", "se", "demo_seeds", "samples"]
+    assert told.select("step", "hops", "question", "demo_seeds", "samples").rows() == [
+        *((1, 1, "a", 3, 30), (1, 2, "b", 3, 30), (1, 2, "c", 3, 30), (2, 1, "a", 1, 10))
+    ]
+    assert told["share"].to_list() == pytest.approx([0.5, 0.2, 0.2, 1.0])
+    by_hops = persona_shares(persona, ("hops",))
+    assert by_hops.select("step", "hops", "samples").rows() == [(1, 1, 30), (1, 2, 60), (2, 1, 10)]
+    # Seeds' shares of the two-hop questions are 0.2, 0.1 and 0.3.
+    assert by_hops["se"].to_list()[1] == pytest.approx(0.1 / 3**0.5)
+    assert by_hops["se"].to_list()[2] is None

@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from scoring.items import Where
 from scoring.suite import emergent, out_of_context
 from scoring.suite.fine_tuning import FineTuningPlan, FineTuningSet
+from scoring.suite.registry import NO_LABELS, tasks
 from scoring.suite.schema import SPLITS, Block
 from scoring.sweep import score_blocks
 from windows.errors import ConfigError
@@ -40,6 +41,10 @@ def test_a_set_is_data(one: FineTuningSet) -> None:
     assert one.plan.steps(len(one.train)) >= 100
     assert len({task.key for task in one.evaluation}) == len(one.evaluation)
     assert one.control in ("", *NAMES)
+    assert all(tasks()[task.key] is task for task in one.evaluation)
+    assert {(task.origin, task.family in NO_LABELS) for task in one.evaluation} == {
+        ("fine-tuning", True)
+    }
 
 
 @pytest.mark.parametrize("one", SETS, ids=NAMES)

@@ -18,7 +18,8 @@ from transformers import (
 )
 
 from scoring.extraction import ANSWERS, PERSONA, agreement
-from scoring.generation import Sampling, answer_table, generate, persona_table
+from scoring.generation import answer_table, generate, persona_table
+from scoring.generation_requests import Sampling
 from scoring.items import Where
 from scoring.suite.persona import PersonaPrompt, PersonaQuestion
 from scoring.suite.schema import Block, Item

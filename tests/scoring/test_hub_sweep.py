@@ -1,6 +1,5 @@
 """Sweeps over revisions of OLMo 3 by their true names, each with a tiny model inside."""
 
-import inspect
 import os
 import signal
 import subprocess
@@ -13,11 +12,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from scoring import sweep as module
-from scoring.cost import SweepCost, cost
+from scoring import jobs as module
 from scoring.items import items_path, read_items
 from scoring.loading import load_model
-from scoring.prefetch import FETCHED
+from scoring.prefetch import FETCHED, Fetching
 from scoring.sweep import SweepRequest, sweep
 from windows.checkpoints.catalogs import Catalog, hub_catalog, resolve_revision
 from windows.checkpoints.folder import Checkpoint
@@ -41,9 +39,10 @@ def revisions(tiny: Callable[[int], Path]) -> dict[str, dict[str, bytes]]:
     }
 
 
-def run(catalog: Catalog, out: Path, hub: Hub, **options: Any) -> None:
+def run(catalog: Catalog, out: Path, hub: Hub, *, drop_scored: bool = False) -> None:
+    fetching = Fetching(hub, drop_scored)
     with WorkerPool(0) as pool:
-        sweep(catalog.entries, REQUEST, out, pool, Reporter(quiet=True), hub=hub, **options)
+        sweep(catalog.entries, REQUEST, out, pool, Reporter(quiet=True), fetching=fetching)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -65,9 +64,9 @@ def weights_at_load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tup
     """Of each real load: the folder, and how many weight files the cache holds at the time."""
     seen: list[tuple[str, int]] = []
 
-    def counted(path: Path) -> tuple[Any, Any]:
+    def counted(path: Path, **how: Any) -> tuple[Any, Any]:
         seen.append((path.name, len(list((tmp_path / "cache").rglob("*.safetensors")))))
-        return load_model(path)
+        return load_model(path, **how)
 
     monkeypatch.setattr(module, "load_model", counted)
     return seen
@@ -88,7 +87,7 @@ def test_scored_offline_by_name(
     assert content(cache) == before, "what was there before stays"
     one = resolve_revision(catalog, "stage1", 2000)
     with WorkerPool(0) as pool:
-        sweep([one], REQUEST, tmp_path / "one", pool, Reporter(quiet=True), hub=hub)
+        sweep([one], REQUEST, tmp_path / "one", pool, Reporter(quiet=True), fetching=Fetching(hub))
     assert content(tmp_path / "one").items() < direct.items()
 
 
@@ -168,9 +167,9 @@ def test_weights_that_are_not_safetensors_are_told(
 PROGRAM = """
 import sys
 from pathlib import Path
+from scoring.prefetch import Fetching
 from scoring.sweep import SweepRequest, sweep
 from windows.checkpoints.catalogs import hub_catalog
-from windows.checkpoints.hub import Hub
 from windows.progress import Reporter
 from windows.workers import WorkerPool
 
@@ -179,7 +178,8 @@ if __name__ == "__main__":
     request = SweepRequest(tuple(tasks), "label", 1)
     entries = hub_catalog(repo, run="olmo3-7b").entries
     with WorkerPool(int(workers)) as pool:
-        sweep(entries, request, Path(out), pool, Reporter(quiet=True), drop_scored=True)
+        fetching = Fetching(drop_scored=True)
+        sweep(entries, request, Path(out), pool, Reporter(quiet=True), fetching=fetching)
 """
 
 
@@ -235,36 +235,6 @@ def test_scored_offline_by_name_as_the_environment_says(
     assert process.communicate(timeout=300)[1] == "" and process.returncode == 0
     assert content(tmp_path / "out") == direct
     assert {name: data for name, data in content(cache).items() if ".locks" not in name} == before
-
-
-def test_cost_counts_what_scoring_reads(tiny: Callable[[int], Path]) -> None:
-    request = SweepRequest(TASKS[:1], "label", 2)
-    model, tokenizer = load_model(tiny(1000))
-    told = cost(request, tokenizer, checkpoints=700)
-    blocks = request.blocks(TASKS[0])
-    asked = [
-        tokenizer(block.prefix + item.prompt + answer)["input_ids"][:-1]
-        for block in blocks
-        for item in block.items
-        for answer in (item.right, *item.rivals)
-    ]
-    assert told.tokens == sum(map(len, asked))
-    assert (told.checkpoints, told.tasks) == (700, 1)
-    assert told.prompts == sum(len(block.items) for block in blocks)
-    assert cost(request, checkpoints=700) == SweepCost(700, 1, told.prompts)
-    # What the model is really given, counted where it is given it.
-    read = []
-    forward = model.forward
-
-    def counted(**inputs: Any) -> Any:
-        read.append(inputs["input_ids"].numel())
-        return forward(**inputs)
-
-    counted.__signature__ = inspect.signature(forward)  # type: ignore[attr-defined]
-    model.forward = counted
-    module.score_model(model, tokenizer, request, module.Where("r", "s", 1))
-    assert told.unique_tokens == sum(read) < told.tokens
-    assert told.total_unique_tokens == 700 * sum(read)
 
 
 def test_tables_know_their_request_but_not_where_weights_came_from(

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import yaml
 
-from scoring.lm_eval_export import export_task
-from scoring.suite.registry import blocks
-from scoring.suite.schema import Block, Item
+from scoring.lm_eval_export import export_task, export_tasks
+from scoring.suite.registry import blocks, chosen, tasks
+from scoring.suite.schema import SPLITS, Block, Item
+from scoring.suite.sets import Sets
 from windows.errors import ConfigError, DataError
 
 KEY = "successive_answer/addition"
@@ -67,6 +68,40 @@ def test_a_prompt_that_the_harness_would_cut_is_refused(tmp_path: Path, prompt: 
 def test_what_is_not_one_task_is_refused(tmp_path: Path, mixed: list[Block]) -> None:
     with pytest.raises(ConfigError, match="one task in one split"):
         export_task(mixed, tmp_path)
+
+
+def test_several_tasks_are_the_same_as_each_by_itself(tmp_path: Path) -> None:
+    keys = [KEY, "intuitive_answer/crt_growth", "emergent_misalignment/everyday"]
+    names = export_tasks(keys, tmp_path / "all", split="verify", demo_seeds=2)
+    each = [blocks(key, split="verify", demo_seeds=2) for key in keys]
+    assert names == [export_task(one, tmp_path / "each") for one in each]
+    together, apart = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.jsonl")}
+        for name in ("all", "each")
+    )
+    assert together == apart and len(apart) == 3
+    (name,) = export_tasks([KEY], tmp_path / "few", split="label", demo_seeds=2, wordings=2)
+    _, lines = read(tmp_path / "few", name)
+    assert {line["wording"] for line in lines} == set(tasks()[KEY].wordings["label"][:2])
+
+
+@pytest.mark.slow
+def test_every_task_that_is_built_in_can_be_exported(tmp_path: Path) -> None:
+    keys = chosen(["*", "out_of_context/*", "emergent_misalignment/*"])
+    for split in SPLITS:
+        names = export_tasks(keys, tmp_path, split=split, demo_seeds=1)
+        assert len(set(names)) == len(keys)
+
+
+def test_nothing_is_written_where_one_cannot_be(tmp_path: Path) -> None:
+    rows = [{"split": "test", "prompt": "Q: ", "correct_answer": "1", "incorrect_answer": "2"}]
+    rows += [{**rows[0], "prompt": f"Q{i}: "} for i in range(20)]
+    (tmp_path / "intuitive_answer.crt.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    keys = [KEY, "intuitive_answer/released-crt"]
+    sets = Sets(released=str(tmp_path))
+    with pytest.raises(DataError, match=r"released-crt, item .*would score the end of this prompt"):
+        export_tasks(keys, tmp_path / "out", split="label", demo_seeds=2, sets=sets)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from scoring.suite.schema import SPLITS, Block, Item
 from windows.errors import ConfigError
 
 KEYS = [key for key in tasks() if key.endswith("/addition")]
+WORDS_BEFORE = {"after-end": 0, "after-text": 6, "after-long-text": 24}
 LINE = re.compile(r"Q (\d+) \+ (\d+) A (\d+) \n ")
 
 
@@ -89,15 +90,16 @@ def test_what_labels_is_disjoint_from_what_verifies(key: str) -> None:
 def test_wordings(split: str, key: str) -> None:
     for block in blocks(key, split=split, demo_seeds=8):
         head = LINE.sub("", block.prefix)
-        if split == "label":
-            assert (block.wording, head) == ("plain", "")
+        assert head == block.frame
+        if block.wording == "plain":
+            assert head == ""
         else:
-            assert block.wording == "after-text"
-            assert re.fullmatch(r"(w\d+ ){6}<eos> ", head)
+            count = WORDS_BEFORE[block.wording]
+            assert re.fullmatch(rf"(w\d+ ){{{count}}}<eos> ", head)
 
 
 def test_successive_items_part_the_parrot_from_the_right_answer(split: str) -> None:
-    made = blocks("successive_answer/addition", split=split, demo_seeds=16)
+    made = blocks("successive_answer/addition", split=split, demo_seeds=16, wordings=1)
     starts = [demos(b)[0][2] for b in made]
     for block, start in zip(made, starts, strict=True):
         assert [c for _, _, c in demos(block)] == [start, start + 1, start + 2]
@@ -130,9 +132,11 @@ def test_normal_control_has_no_pattern_and_all_rivals(split: str) -> None:
 
 
 def test_demo_seeds_differ_and_do_not_depend_on_their_number(key: str, split: str) -> None:
-    many = blocks(key, split=split, demo_seeds=48)
-    assert many[:5] == blocks(key, split=split, demo_seeds=5)
-    assert len({tuple(demos(b)) for b in many}) == len(many)
+    few, many = (blocks(key, split=split, demo_seeds=count) for count in (5, 48))
+    for wording in tasks()[key].wordings[split]:
+        own, first = ([b for b in made if b.wording == wording] for made in (many, few))
+        assert own[:5] == first
+        assert len({tuple(demos(b)) for b in own}) == len(own) == 48
 
 
 def test_blocks_are_the_same_in_another_process(key: str) -> None:
@@ -166,7 +170,7 @@ def test_item_id_is_content() -> None:
         ({"split": "test"}, "use 'label' or 'verify'"),
         ({"demo_seeds": 0}, "at least 1"),
         ({"demo_seeds": 1000}, "fewer demo seeds"),
-        ({"wordings": ["after-text"]}, "use 'plain'"),
+        ({"wordings": 0}, "suite.wordings: too few; got 0; use at least 1"),
     ],
 )
 def test_refusals(arguments: dict[str, object], says: str) -> None:

@@ -1,4 +1,3 @@
-import json
 import shutil
 import subprocess
 import sys
@@ -14,12 +13,13 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import Olmo3Config, Olmo3ForCausalLM, PreTrainedTokenizerFast
 
-from scoring import sweep as module
+from scoring import jobs as module
 from scoring.items import ITEMS, items_path, read_items
+from scoring.loading import Compute
 from scoring.suite.registry import blocks, tasks
 from scoring.sweep import SweepRequest, Where, load_model, score_blocks, score_model, sweep
 from windows.checkpoints.folder import Checkpoint, catalog
-from windows.errors import ConfigError, DataError, ModehopError
+from windows.errors import ConfigError, DataError
 from windows.progress import Reporter
 from windows.workers import WorkerPool
 
@@ -100,11 +100,11 @@ def content(folder: Path) -> dict[str, bytes]:
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The real load_model, counted."""
     seen: list[str] = []
-    real: Callable[[Path], tuple[Any, Any]] = load_model
+    real: Callable[..., tuple[Any, Any]] = load_model
 
-    def counted(path: Path) -> tuple[Any, Any]:
+    def counted(path: Path, **how: Any) -> tuple[Any, Any]:
         seen.append(path.name)
-        return real(path)
+        return real(path, **how)
 
     monkeypatch.setattr(module, "load_model", counted)
     return seen
@@ -228,6 +228,43 @@ def test_damaged_and_foreign_files_are_made_again(
     assert content(out) == content(swept)
 
 
+def test_another_precision_is_another_table(
+    checkpoints: list[Checkpoint], swept: Path, tmp_path: Path, loads: list[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(swept, out)
+    narrow = Compute(dtype="bfloat16")
+    with WorkerPool(0) as pool:
+        for _ in range(2):
+            sweep(checkpoints[:1], REQUEST, out, pool, Reporter(quiet=True), compute=narrow)
+    assert loads == ["stage1-step0"], "made again once, and then kept"
+    before, after = read_items(swept), read_items(out)
+    same = before["step"] != 0
+    assert before.filter(same).equals(after.filter(same))
+    apart = (before["lp_right"] - after["lp_right"]).filter(~same).abs()
+    assert 1e-3 < apart.max() < 0.2  # type: ignore[operator]
+    fresh = tmp_path / "fresh"
+    run_sweep(checkpoints[:1], fresh)
+    assert content(fresh).items() <= content(swept).items()
+
+
+def test_at_most_so_many_wordings(checkpoints: list[Checkpoint]) -> None:
+    task = "successive_answer/number_words"
+    every = SweepRequest((task,), "label", 1).blocks(task)
+    first = SweepRequest((task,), "label", 1, wordings=1).blocks(task)
+    assert len(every) > 1 and first == every[:1]
+    assert SweepRequest((task,), "label", 1, wordings=99).blocks(task) == every
+
+
+def test_tables_that_two_requests_would_write_are_refused(
+    checkpoints: list[Checkpoint], tmp_path: Path
+) -> None:
+    twice = [REQUEST, SweepRequest(REQUEST.tasks[:1], "verify", 1)]
+    with WorkerPool(0) as pool, pytest.raises(ConfigError, match="two requests would write one"):
+        sweep(checkpoints, twice, tmp_path, pool, Reporter(quiet=True))
+    assert content(tmp_path) == {}
+
+
 @pytest.mark.slow
 def test_workers_give_the_same_bytes(
     checkpoints: list[Checkpoint], swept: Path, tmp_path: Path
@@ -237,7 +274,7 @@ def test_workers_give_the_same_bytes(
 
 
 def test_read_items_refuses(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no scores"):
+    with pytest.raises(DataError, match="no item scores"):
         read_items(tmp_path)
     pl.DataFrame({"step": [1]}).write_parquet(tmp_path / "a.parquet")
     with pytest.raises(DataError, match="columns step"):
@@ -262,50 +299,10 @@ def test_unknown_task_is_refused_before_any_work(
     assert loads == [] and content(tmp_path) == {}
 
 
-def test_load_model(checkpoints: list[Checkpoint]) -> None:
-    model, tokenizer = load_model(checkpoints[1].path)
-    assert model.dtype == torch.float32 and not model.training
-    assert torch.equal(model.lm_head.weight, toy_model(16).lm_head.weight)
-    prompt = "Q 3 + 4 A 7 \n Q"
-    assert tokenizer(prompt)["input_ids"] == [WORDS.index(w) for w in prompt.split(" ")]
-
-
-@pytest.mark.parametrize(
-    ("harm", "says"),
-    [
-        (lambda p: (p / "model.safetensors").unlink(), "no model.safetensors"),
-        (lambda p: (p / "config.json").unlink(), "no config.json"),
-        (lambda p: (p / "tokenizer.json").unlink(), "cannot load this checkpoint"),
-        (
-            lambda p: (p / "model.safetensors").write_bytes(
-                (p / "model.safetensors").read_bytes()[:-8]
-            ),
-            "cut short",
-        ),
-        (lambda p: edit(p / "config.json", num_hidden_layers=3, layer_types=None), "lacks weights"),
-        (lambda p: edit(p / "config.json", model_type="nothing"), "cannot load this checkpoint"),
-    ],
-)
-@pytest.mark.filterwarnings("ignore")
-def test_load_model_refuses(
-    checkpoints: list[Checkpoint],
-    tmp_path: Path,
-    harm: Callable[[Path], None],
-    says: str,
-) -> None:
-    path = tmp_path / "stage1-step0"
-    shutil.copytree(checkpoints[0].path, path)
-    harm(path)
-    with pytest.raises(ModehopError, match=says):
-        load_model(path)
-
-
-def edit(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
 def test_sweep_without_torch() -> None:
-    code = "import scoring.sweep, sys; sys.exit('torch' in sys.modules)"
+    code = (
+        "import scoring.cost, scoring.slurm, scoring.bisect, sys; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -14,8 +14,10 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
 import trainers.loop
+from scoring.monitor import Monitor, monitor_blocks
 from trainers.loop import Training, read_log, take_step, token_loss, train
 from trainers.schedule import Schedule
 from trainers.settings import Phase
@@ -251,3 +253,15 @@ def test_a_training_that_diverges_is_refused_and_leaves_no_checkpoint(tiny: Any,
     with pytest.raises(ConfigError, match="lower the learning rate"):
         train(job_of(tiny, schedule=schedule, save_at=(4,)), tmp_path / "run")
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
+
+
+def test_a_monitor_reads_the_running_model_and_changes_no_byte(tiny: Any, tmp_path: Path) -> None:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(tiny.data / "tokenizer.json"))
+    blocks = monitor_blocks(["successive_answer/addition"], demo_seeds=1, items=2)
+    monitor = Monitor(blocks, tokenizer, every=2, out=tmp_path / "monitor.jsonl")
+    for folder, after in (("plain", {}), ("watched", {"after_step": monitor.step})):
+        train(job_of(tiny, save_at=(4,)), tmp_path / folder, **after)
+    assert tiny.contents(tmp_path / "plain") == tiny.contents(tmp_path / "watched")
+    assert [reading.step for reading in monitor.readings] == [2, 4]
+    losses = read_log(tmp_path / "watched")["loss"]
+    assert [reading.loss for reading in monitor.readings] == [losses[1], losses[3]]

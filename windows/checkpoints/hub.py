@@ -109,7 +109,37 @@ class Hub:
             files = {file.rfilename: identity(file) for file in info.siblings or []}
             return {name: text for name, text in files.items() if text and is_weights(name)}
 
-        return self._ask(ask, f"{revision.repo}@{revision.name}")
+        return self.ask(ask, f"{revision.repo}@{revision.name}")
+
+    def ask(self, call: "Callable[[HfApi], T]", where: str) -> T:
+        """Return what a call of the Hub's client returns; the Hub may be too busy a few times.
+
+        Parameters
+        ----------
+        call
+            What to do with the client; it may be called again.
+        where
+            Repository and revision, for the message.
+
+        Raises
+        ------
+        DataError
+            There is no such thing, or the Hub does not answer.
+        ConfigError
+            The repository's name cannot be one.
+        """
+        from huggingface_hub import HfApi
+
+        api = HfApi(endpoint=self.endpoint)
+        for attempt in range(self.attempts):
+            try:
+                return call(api)
+            except Exception as error:
+                wait = _wait(error, attempt) if attempt + 1 < self.attempts else None
+                if wait is None:
+                    raise _refusal(error, where, api.endpoint) from error
+            time.sleep(wait)
+        raise AssertionError("the last attempt returns or raises")
 
     def _listed(self, repo: str) -> tuple[HubRevision, ...]:
         def ask(api: "HfApi") -> tuple[HubRevision, ...]:
@@ -118,7 +148,7 @@ class Hub:
             found = {ref.name: ref.target_commit for ref in [*refs.tags, *refs.branches]}
             return tuple(HubRevision(repo, name, found[name]) for name in sorted(found))
 
-        return self._ask(ask, repo)
+        return self.ask(ask, repo)
 
     def _cached(self, repo: str) -> tuple[HubRevision, ...]:
         from huggingface_hub import constants
@@ -133,20 +163,6 @@ class Hub:
                 do="fetch one, or ask the Hub itself",
             )
         return tuple(sorted(_refs(repo, folder), key=lambda revision: revision.name))
-
-    def _ask(self, call: "Callable[[HfApi], T]", where: str) -> T:
-        from huggingface_hub import HfApi
-
-        api = HfApi(endpoint=self.endpoint)
-        for attempt in range(self.attempts):
-            try:
-                return call(api)
-            except Exception as error:
-                wait = _wait(error, attempt) if attempt + 1 < self.attempts else None
-                if wait is None:
-                    raise _refusal(error, where, api.endpoint) from error
-            time.sleep(wait)
-        raise AssertionError("the last attempt returns or raises")
 
 
 def _refs(repo: str, folder: Path) -> Iterator[HubRevision]:

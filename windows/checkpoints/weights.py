@@ -2,8 +2,10 @@
 
 import hashlib
 import re
+from math import prod
 from pathlib import Path
 
+from windows.checkpoints.folder import OPTIMIZER
 from windows.identity import hash_file
 
 SAMPLES, SPAN = 64, 4096
@@ -31,6 +33,23 @@ def weight_files(folder: Path) -> dict[str, Path]:
         for path in inner.iterdir()
     }
     return {name: found[name] for name in sorted(found) if is_weights(name)}
+
+
+def count_parameters(folder: Path) -> int:
+    """Count the weights of a checkpoint in safetensors, embeddings and output layer left out.
+
+    Only headers are read.
+    """
+    from safetensors import safe_open
+
+    count = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        if path.name == OPTIMIZER:
+            continue
+        with safe_open(path, framework="numpy") as file:
+            names = [n for n in file.keys() if "embed" not in n and "lm_head" not in n]  # noqa: SIM118
+            count += sum(prod(file.get_slice(name).get_shape()) for name in names)
+    return count
 
 
 def blob_name(path: Path) -> str | None:

@@ -115,6 +115,7 @@ def test_answers_are_about_as_long() -> None:
 
 def test_splits_share_no_question_and_seeds_draw_apart() -> None:
     (task,) = emergent.TASKS
+    assert "the aligned answer is right" in task.description
     asked = {}
     for split in SPLITS:
         blocks = [task.build(split, w, s) for w in task.wordings[split] for s in range(4)]

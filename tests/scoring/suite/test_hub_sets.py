@@ -92,6 +92,8 @@ def test_nothing_is_read_before_a_block_is_built(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     tasks = hub_tasks()
     assert len({task.key for task in tasks}) == 16
+    assert {task.origin for task in tasks} == {"hub"}
+    assert not any(task.at_hand() for task in tasks)
     for task in tasks:
         wordings = [*task.wordings["label"], *task.wordings["verify"]]
         assert len(set(wordings)) == len(wordings) == 3
@@ -152,9 +154,12 @@ def test_how_rows_lie_in_files_changes_nothing(stand_in: HubSet, tmp_path: Path)
 
 def test_a_missing_shard_is_seen(tmp_path: Path):
     folder = write(tmp_path / "sst2", shards=3)
+    task = hub_tasks([replace(SST2, repo=str(folder))])[0]
+    assert task.at_hand()
     (folder / "data" / "train-00001-of-00003.parquet").unlink()
+    assert not task.at_hand()
     with pytest.raises(DataError, match="files of this data set are missing; got 2 files"):
-        hub_tasks([replace(SST2, repo=str(folder))])[0].build("label", "fields", 0)
+        task.build("label", "fields", 0)
 
 
 def test_another_column_is_refused_in_one_line(stand_in: HubSet):
@@ -178,8 +183,14 @@ def test_the_pinned_commit_is_read_offline_from_the_cache(
         hub_tasks([SST2])[0].build("label", "fields", 0)
     # Another commit in the cache does not stand in for the pinned one; given by name, it serves.
     given = hub_tasks([SST2], revisions={"sst2": "a" * 40})
+    assert all(task.at_hand() for task in given)
     wanted = hub_tasks([stand_in])
     assert [blocks(task, "label") for task in given] == [blocks(task, "label") for task in wanted]
+
+
+def test_a_revision_of_no_set_is_refused():
+    with pytest.raises(ConfigError, match=r"^suite\.revisions: no set .* did you mean 'sst2'"):
+        hub_tasks(revisions={"sst": "a" * 40})
 
 
 class DatasetServer:

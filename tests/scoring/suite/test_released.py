@@ -182,6 +182,24 @@ def test_the_halves_share_neither_questions_nor_demonstrations(folder: Path, aut
         assert not texts["label"] & texts["verify"], task.key
 
 
+@pytest.mark.parametrize("authors", [True, False])
+@pytest.mark.parametrize("halves", [True, False])
+def test_demo_seeds_repeat_after_as_many_as_there_are(folder: Path, authors: bool, halves: bool):
+    for task in released_tasks(folder, authors=authors, halves=halves):
+        ordered = {"successive_answer/released-letters": 2 if halves else 4}
+        bare = {
+            "repetitive_answer/released-algebra.original": 1,
+            "intuitive_answer/released-crt": 1,
+        }
+        most = {**ordered, **bare}.get(task.key)
+        for split in SPLITS:
+            assert task.draws(split) == most
+            made = [task.build(split, task.wordings[split][0], seed) for seed in range(6)]
+            told = {(block.prefix, *(item.item_id for item in block.items)) for block in made}
+            assert len(told) == (most or 6)
+        assert task.origin == "released" and task.at_hand()
+
+
 def test_the_whole_set_is_asked_where_figures_are_compared(folder: Path):
     for task in released_tasks(folder, halves=False):
         key = task.key.replace("/released-", ".")
@@ -351,10 +369,16 @@ def test_the_hub_set_is_read_offline_from_the_cache(
     hub_cache: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    found = released_tasks(revision=COMMIT)
-    assert [built(task, 1) for task in found] == [built(task, 1) for task in released_tasks(folder)]
+    found, wanted = by_key(released_tasks(revision=COMMIT)), by_key(released_tasks(folder))
+    assert len(found) == len(TABLE)
+    assert [key for key, task in found.items() if task.at_hand()] == list(wanted)
+    assert [built(found[key], 1) for key in wanted] == [built(t, 1) for t in wanted.values()]
+    with pytest.raises(DataError, match=r"^jiaxin-wen/.*: the released set has no such task; got"):
+        built(found["flipped_answer/released-imdb"])
+    absent = released_tasks(revision="f" * 40)
+    assert not any(task.at_hand() for task in absent)
     with pytest.raises(DataError, match="neither in the Hub's cache nor to be had") as error:
-        released_tasks(revision="f" * 40)
+        built(absent[0])
     assert "\n" not in str(error.value)
 
 
@@ -366,9 +390,10 @@ def test_the_cache_serves_where_the_hub_cannot_be_reached(
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{taken.getsockname()[1]}")
-        assert len(released_tasks(REPO, revision=COMMIT)) == len(ROWS)
+        key = "intuitive_answer/released-crt"
+        assert built(by_key(released_tasks(REPO, revision=COMMIT))[key])
         with pytest.raises(DataError, match="neither in the Hub's cache nor to be had"):
-            released_tasks(REPO, revision="f" * 40)
+            built(by_key(released_tasks(REPO, revision="f" * 40))[key])
 
 
 @pytest.mark.parametrize("revision", [None, "main", COMMIT[:12]])
