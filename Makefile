@@ -3,6 +3,8 @@
 #   make demo PIP_ARGS="--index-url URL"
 PYTHON ?= python3
 PIP_ARGS ?=
+# Tests run in two processes; tests that use the same device of the machine share one (xdist_group).
+PYTEST = .venv-test/bin/pytest -n 2 --dist loadgroup
 OUT ?= modehop-out/demo
 SEED ?= 0
 
@@ -23,7 +25,7 @@ demo: .venv-demo/.installed
 
 test: check
 	tests/debian.sh
-	.venv-test/bin/pytest
+	$(PYTEST)
 
 check: .venv-test/.installed
 	.venv-test/bin/ruff format --check .
@@ -31,7 +33,7 @@ check: .venv-test/.installed
 	.venv-test/bin/mypy
 
 unit: .venv-test/.installed
-	.venv-test/bin/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 docs:
 	$(PYTHON) tests/readme_tree.py

@@ -14,11 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import curate.chain_steps as steps
+from curate.choices import chosen_names, chosen_seeds
 from curate.export import ExportJob
 from curate.made import Made, Step
 from curate.sources import HELDOUT_BATCHES, Sources
 from curate.study import Study
-from curate.sweeping import identity, items_request, questionnaires, run_coarse, run_sweep
+from curate.sweeping import (
+    identity,
+    items_request,
+    predictor_request,
+    questionnaires,
+    run_coarse,
+    run_sweep,
+)
 from scoring.jobs import Asked
 from scoring.prefetch import Target
 from scoring.suite.schema import SPLITS, Split
@@ -33,8 +41,6 @@ from windows.workers import WorkerPool
 
 if TYPE_CHECKING:
     from curate.gather import Findings
-
-__all__ = ["Chain", "Step"]
 
 LOGS = "logs"
 """The folder, beside a study's artefacts, of what a cluster writes."""
@@ -102,14 +108,32 @@ class Chain:
         """Label every window on every task."""
         scores = self.scores()
         parameters = {"labels": self.study.labels, "windows": self.config.windows}
-        recipe = Recipe("labels", self.study.labels.rule, 1, parameters, (scores,))
+        recipe = Recipe("labels", self.study.labels.rule, 2, parameters, (scores,))
         return self.made.artefact(
             "labels",
             recipe,
             lambda part: steps.write_labels(
-                scores.path, self.sources.windows(), self.study.labels, part
+                scores.path,
+                self.sources.windows(),
+                self.study.labels,
+                part,
+                self.pool,
+                self.reporter,
             ),
         )
+
+    def predictors(self) -> Artefact:
+        """Measure the generalization predictors of every checkpoint, on the items that label."""
+        run, asked = self.pretrain(), predictor_request(self.study)
+        parameters = {**identity(self.study, (asked,)), "run": self.sources.run.name}
+        recipe = Recipe("predictors", "run", 1, {**parameters, "steps": self.study.edges}, (run,))
+        return self._scored("predictors", recipe, lambda: self.sources.targets(), asked)
+
+    def nulls(self, checks: Sequence[str] = ()) -> Artefact:
+        """Ask the named nulls of the strongest hops; see `curate.null_chain.nulls`."""
+        from curate.null_chain import nulls
+
+        return nulls(self, checks)
 
     def replay(self) -> Artefact:
         """Train every window's data in shuffled orders from one checkpoint, and score."""
@@ -117,9 +141,9 @@ class Chain:
         parameters = {
             **identity(self.study, (self._replay_request(),)),
             "task": self.study.labels.task,
-            "transfer": {"checkpoint": section.checkpoint, "shuffles": section.shuffles},
+            "transfer": section.model_dump(exclude={"threshold"}),
             "windows": self.config.windows,
-            "lr": self._lr(section.checkpoint),
+            "lr": self.learning_rate(section.checkpoint),
             "optimizer": self.study.training.optimizer,
             "seed": self.config.seed,
         }
@@ -153,7 +177,7 @@ class Chain:
 
     def exports(self, mixture: str | None = None, seed: int | None = None) -> list[Artefact]:
         """Export one mixture or all, for one arm seed or all."""
-        names = self._chosen(mixture, self.config.mixtures, "mixture")
+        names = chosen_names(mixture, self.config.mixtures, "mixture")
         return self._exports([(name, number) for name in names for number in self._seeds(seed)])
 
     def _exports(self, pairs: list[tuple[str, int]]) -> list[Artefact]:
@@ -168,7 +192,7 @@ class Chain:
 
     def arms(self, arm: str | None = None, seed: int | None = None) -> list[Artefact]:
         """Train one arm or all, with one seed or all."""
-        names = self._chosen(arm, self.config.arms, "arm")
+        names = chosen_names(arm, self.config.arms, "arm")
         pairs = [(name, number) for name in names for number in self._seeds(seed)]
         exports = self._exports([(self.config.arms[name], number) for name, number in pairs])
         shards = dict(zip(pairs, exports, strict=True))
@@ -230,32 +254,38 @@ class Chain:
         """
         from curate.gather import Findings
 
-        judged = not so_far or bool(self._looking().verdict().id)
-        checked = judged or bool(self._looking().transfer().id)
+        judged = not so_far or self.is_made("verdict")
+        checked = judged or self.is_made("transfer")
         labels, truth = self.labels(), self.sources.truth()
         transfer = self.transfer() if checked else None
         verdict = self.verdict() if judged else None
-        pairs = [(name, number) for name in self.config.mixtures for number in self._seeds(None)]
-        exports = self._exports(pairs) if judged else []
+        names = self.config.mixtures if judged else {}
+        pairs = [(name, number) for name in names for number in self._seeds(None)]
+        exports = self._exports(pairs)
         return Findings(
             study=self.study,
             sources=self.sources,
             labels=labels.path,
             transfer=transfer.path if transfer else None,
             verdict=verdict.path if verdict else None,
-            exports=dict(zip(pairs if judged else [], exports, strict=True)),
+            exports=dict(zip(pairs, exports, strict=True)),
             truth=truth,
             artefacts=[each for each in self.made.artefacts() if each.kind != "report"],
         )
 
+    def is_made(self, step: str) -> bool:
+        """Tell whether a step's artefact exists."""
+        return step in self.study.steps and bool(getattr(self.look(), step)().id)
+
     def plan(self) -> list[Step]:
         """List the study's artefacts, those made and those to make, and make none."""
-        looking = self._looking()
+        looking = self.look()
         for name in self.study.steps:
             getattr(looking, name)()
         return list(looking.made.steps())
 
-    def _looking(self) -> "Chain":
+    def look(self) -> "Chain":
+        """Return the same steps, none of which makes anything."""
         return Chain(self.study, self.out, reporter=Reporter(quiet=True), look_only=True)
 
     def request(self, split: Split) -> SweepRequest:
@@ -276,26 +306,7 @@ class Chain:
         return self.made.artefact(step, recipe, make)
 
     def _seeds(self, seed: int | None) -> list[int]:
-        number = self.study.training.seeds
-        if seed is None:
-            return list(range(number))
-        if not 0 <= seed < number:
-            raise ConfigError(
-                "no arm has that seed", where="--seed", got=str(seed), do=f"use 0 to {number - 1}"
-            )
-        return [seed]
-
-    def _chosen(self, name: str | None, known: dict[str, Any], what: str) -> list[str]:
-        if name is None:
-            return list(known)
-        if name not in known:
-            raise ConfigError(
-                f"the study has no {what} of that name",
-                where=f"--{what}",
-                got=repr(name),
-                do=f"use one of {', '.join(known)}",
-            )
-        return [name]
+        return chosen_seeds(self.study.training.seeds, seed)
 
     def _export_recipe(self, name: str, seed: int) -> Recipe:
         parents = (self.corpus(), self.labels(), self.prompts())
@@ -337,11 +348,12 @@ class Chain:
             steps=training.steps,
             every=training.every,
             batch=config.instances_per_batch(training.base_step),
-            lr=self._lr(training.base_step),
+            lr=self.learning_rate(training.base_step),
             optimizer=training.optimizer,
         )
 
-    def _lr(self, step: int) -> float:
+    def learning_rate(self, step: int) -> float:
+        """Return the study's learning rate, or the run's own at a step."""
         if self.study.training.lr is not None:
             return self.study.training.lr
         if self.study.run.pretraining is None:
@@ -356,7 +368,7 @@ class Chain:
 
     def _replay(self, part: Path) -> None:
         request = self._replay_request()
-        lr = self._lr(self.study.transfer.checkpoint)
+        lr = self.learning_rate(self.study.transfer.checkpoint)
         jobs = steps.replay_jobs(self.study, self.sources, request, lr, part)
         with self.reporter.task("shuffled replays", len(jobs)) as advance:
             self.pool.map(steps.run_replay, jobs, on_done=lambda index, result: advance())

@@ -1,7 +1,7 @@
 """What each step of the chain writes into its artefact."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,61 +14,101 @@ from curate.export import ExportJob, export_mixture
 from curate.made import plain_parameters
 from curate.sources import Sources
 from curate.study import Study
+from scoring.hops import with_study_q
 from scoring.labels import label_windows
-from scoring.series import pooled, seed_series
+from scoring.reduction import all_series
+from scoring.series import POOLED, ClusterSeries, Metric, pooled, seed_series
 from scoring.settings import LabelsSection
-from scoring.suite.registry import CONTROL
+from scoring.state_space import Decomposition, decompose
+from scoring.suite.registry import CONTROL, NO_LABELS
 from scoring.suite.schema import SPLITS, Split
 from scoring.sweep import SweepRequest, read_items
 from scoring.transfer import TransferVerdict, transfer_verdict
 from windows.errors import DataError
 from windows.files import atomic_path, write_atomic
+from windows.progress import Reporter
 from windows.run import Window
 from windows.store import Artefact, Recipe, Store
+from windows.workers import WorkerPool
 
 if TYPE_CHECKING:
     from trainers.plan import TrainingPlan
     from trainers.replay import ReplayJob
 
-LABELS, SERIES = "labels.parquet", "series.parquet"
+LABELS, SERIES, DECOMPOSITION = "labels.parquet", "series.parquet", "decomposition.json"
 TRANSFER, EFFECTS = "transfer.json", "effects.parquet"
 PROMPTS = "prompts.json"
 VERDICT, RUNS, CURVES = "verdict.json", "runs.parquet", "curves.parquet"
 
 
 def write_labels(
-    scores: Path, windows: Sequence[Window], section: LabelsSection, part: Path
+    scores: Path,
+    windows: Sequence[Window],
+    section: LabelsSection,
+    part: Path,
+    pool: WorkerPool,
+    reporter: Reporter,
 ) -> None:
-    """Write the labels of every window and task, pooled ones too, and the series they come from."""
-    items = read_items(scores)
-    keys = items.select("family", "task").unique(maintain_order=True).rows()
-    series = {f"{family}/{task}": seed_series(items, f"{family}/{task}") for family, task in keys}
-    patterns = [one for key, one in series.items() if not key.startswith(CONTROL)]
-    if len(patterns) > 1:
-        series["pooled"] = pooled(patterns)
-    tables = [
-        label_windows(one, windows, rule=section.rule, alpha=section.alpha, minimum=section.minimum)
-        for one in series.values()
-    ]
-    _write_frame(pl.concat(tables), part / LABELS)
-    _write_frame(series_frame(items), part / SERIES)
+    """Write every window's labels on every task, pooled ones too, and the series they come from.
+
+    Beside them stands what the series of the task that labels is made of.
+    """
+    both = all_series(scores, pool, reporter, metrics=("soft", "hard"))
+    series = {task: one for task, one in both["soft"].items() if len(one.clusters) > 1}
+    if len(alike := _alike(series)) > 1:
+        series[POOLED] = pooled(alike)
+    tables = {
+        task: label_windows(
+            one, windows, rule=section.rule, alpha=section.alpha, minimum=section.minimum
+        )
+        for task, one in series.items()
+    }
+    _write_frame(pl.concat(with_study_q(tables).values()), part / LABELS)
+    _write_frame(_series_rows(both), part / SERIES)
+    _write_json(asdict(decompose(series[section.task])), part / DECOMPOSITION)
+
+
+def read_decomposition(folder: Path) -> Decomposition:
+    """Return what `write_labels` found the series that labels to be made of."""
+    return Decomposition(**json.loads((folder / DECOMPOSITION).read_text(encoding="utf-8")))
+
+
+def _alike(series: Mapping[str, ClusterSeries]) -> list[ClusterSeries]:
+    """Return the series that label and have the same demo seeds, those of the most tasks."""
+    groups: dict[tuple[object, ...], list[ClusterSeries]] = {}
+    for task, one in series.items():
+        if task.partition("/")[0] not in NO_LABELS and one.unit == "demo seed":
+            groups.setdefault(tuple(one.clusters.tolist()), []).append(one)
+    return max(groups.values(), key=len, default=[])
 
 
 def series_frame(items: pl.DataFrame) -> pl.DataFrame:
     """Return task, step, demo_seed, soft, hard: means over items, one row a demo seed."""
+    keys = items.select("family", "task").unique(maintain_order=True).rows()
+    names = [f"{family}/{name}" for family, name in keys]
+    metrics: tuple[Metric, ...] = ("soft", "hard")
+    return _series_rows(
+        {
+            metric: {task: seed_series(items, task, metric=metric) for task in names}
+            for metric in metrics
+        }
+    )
+
+
+def _series_rows(both: Mapping[Metric, Mapping[str, ClusterSeries]]) -> pl.DataFrame:
     parts = []
-    for family, name in items.select("family", "task").unique(maintain_order=True).rows():
-        soft = seed_series(items, f"{family}/{name}", metric="soft")
-        hard = seed_series(items, f"{family}/{name}", metric="hard")
-        steps, seeds = np.meshgrid(soft.steps, soft.seeds, indexing="ij")
+    for task, soft in both["soft"].items():
+        named = soft.unit == "demo seed"
+        clusters = soft.clusters if named else np.arange(len(soft.clusters))
+        steps, seeds = np.meshgrid(soft.steps, clusters, indexing="ij")
         parts.append(
             pl.DataFrame(
                 {
-                    "task": [f"{family}/{name}"] * soft.values.size,
+                    "task": [task] * soft.values.size,
                     "step": steps.ravel(),
                     "demo_seed": seeds.ravel(),
                     "soft": soft.values.ravel(),
-                    "hard": hard.values.ravel(),
+                    "hard": both["hard"][task].values.ravel(),
                 }
             )
         )
@@ -96,6 +136,7 @@ def replay_jobs(
             optimizer=study.training.optimizer,
             request=request,
             out=part,
+            dose=section.dose,
         )
         for window, shuffle in replays
     ]

@@ -116,6 +116,49 @@ def label(call: Call) -> Answer:
     return label(call)
 
 
+@study_command(app, STEPS, needs=(*UP_TO_LABELS, "nulls"))
+def null(
+    call: Call,
+    check: Annotated[
+        list[str],
+        typer.Option(
+            "--check",
+            metavar="NAME",
+            help="Also one that scores again: numerics, averaging, stability. Repeatable.",
+        ),
+    ] = [],  # noqa: B006
+) -> Answer:
+    """Ask named nulls of the strongest hops: which are confirmed, and what explains the others."""
+    from curate.null_commands import null
+
+    return null(call, check)
+
+
+@study_command(app, STEPS, needs=UP_TO_SCORES)
+def select(
+    call: Call,
+    scale: Annotated[
+        Literal["raw", "sd"],
+        typer.Option("--scale", help="Whether each task counts as it is or by its own spread."),
+    ] = "raw",
+    last: Annotated[
+        int, typer.Option("--last", min=1, help="Draw answers from this many last checkpoints.")
+    ] = 8,
+) -> Answer:
+    """Rank checkpoints by the suite, with uncertainty; say what the final one forgot."""
+    from curate.selection_commands import select
+
+    return select(call, scale, last)
+
+
+@study_command(app, STEPS, needs=(*UP_TO_SCORES, "predictors"))
+def predictors(call: Call) -> Answer:
+    """Measure generalization predictors by layer, against the null of the best of many."""
+    from curate.selection_commands import predictors
+
+    return predictors(call)
+
+
 @study_command(app, STEPS, needs=(*UP_TO_LABELS, "transfer"))
 def transfer(call: Call) -> Answer:
     """Replay windows shuffled: do the labels transfer? Exits with 1 if not."""

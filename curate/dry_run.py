@@ -7,11 +7,12 @@ from typing import Any
 import yaml
 from rich.table import Table
 
-from curate.chain import Chain, Step
+from curate.chain import Chain
 from curate.command import Answer, Ask, Call
+from curate.made import Step
 
 # Options by which a command makes one of a step's artefacts instead of all.
-_CHOICES = {"exports": ("mixture",), "arms": ("arm", "seed")}
+_CHOICES = {"exports": ("mixture",), "arms": ("arm", "seed"), "nulls": ("check",)}
 
 
 def dry_run(call: Call, needs: Sequence[str], options: Mapping[str, Any]) -> Answer:

@@ -59,7 +59,8 @@ def check_feasible(study: Study, needs: Collection[str]) -> None:
 
 
 def _check_sections(study: Study, needs: Collection[str]) -> None:
-    absent = [step for step in needs if step not in study.steps and step != "corpus"]
+    aside = ("corpus", "nulls", "predictors")
+    absent = [step for step in needs if step not in study.steps and step not in aside]
     if absent:
         raise ConfigError(
             f"the study says nothing of {absent[0].replace('_', ' ')}, which this needs",

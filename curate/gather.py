@@ -12,6 +12,7 @@ from scipy import stats
 
 from curate.chain_steps import CURVES, EFFECTS, LABELS, SERIES, VERDICT, read_transfer
 from curate.export import read_mixture
+from curate.held import Held, held, name_for_commands
 from curate.report import data as shown
 from curate.report.html import render
 from curate.report.summary import to_json
@@ -23,7 +24,7 @@ from scoring.suite.registry import CONTROL
 from trainers.arms import heldout_loss_of
 from trainers.loop import read_log
 from windows.files import write_atomic
-from windows.run import Window
+from windows.run import RunConfig, Window
 from windows.store import Artefact
 
 _RULES = {
@@ -70,12 +71,13 @@ def gather(found: Findings) -> shown.ReportData:
     """Read the study's artefacts into one data object."""
     study, sources = found.study, found.sources
     windows = sources.windows()
+    names, counts = held(sources, windows)
     labels = pl.read_parquet(found.labels / LABELS)
     return shown.ReportData(
         study=_study(found),
         primary_task=study.labels.task,
         series=_series(found.labels, sources),
-        windows=_windows(labels, windows),
+        windows=_windows(labels, windows, counts),
         rule=shown.Rule(
             name=study.labels.rule,
             words=_RULES[study.labels.rule],
@@ -84,6 +86,7 @@ def gather(found: Findings) -> shown.ReportData:
             version=RULE_VERSION,
         ),
         loss=_loss(sources, windows),
+        sources=names,
         transfer=_transfer(found, found.transfer, labels) if found.transfer else None,
         arms=_arms(found, found.verdict) if found.verdict else None,
         verdict=_verdict(found.verdict, study.config.verdict.alpha) if found.verdict else None,
@@ -103,6 +106,7 @@ def _study(found: Findings) -> shown.Study:
         name=found.study.config.name,
         run=found.sources.run.name,
         seed=found.study.config.seed,
+        file=name_for_commands(found.study),
     )
 
 
@@ -125,7 +129,7 @@ def _series(labels: Path, sources: Sources) -> tuple[shown.Series, ...]:
             shown.Series(
                 task=str(task),
                 steps=tuple(steps),
-                tokens=tuple(_tokens(sources, step) for step in steps),
+                tokens=tuple(_tokens(sources.run, step) for step in steps),
                 mean=tuple(mean.tolist()),
                 lo=tuple((mean - half).tolist()),
                 hi=tuple((mean + half).tolist()),
@@ -137,12 +141,15 @@ def _series(labels: Path, sources: Sources) -> tuple[shown.Series, ...]:
     return tuple(found)
 
 
-def _tokens(sources: Sources, step: int) -> int:
-    order = sources.order()
-    return order.positions(0, sources.run.batch_of_step(step))[1] * sources.run.sequence_length
+def _tokens(run: RunConfig, step: int) -> int:
+    """Tokens trained on by a checkpoint; by the step map, wherever the run's data lie."""
+    instances = run.batch_sizes.position(run.batch_of_step(step))
+    return instances * (run.sequence_length - run.overlap)
 
 
-def _windows(labels: pl.DataFrame, windows: Sequence[Window]) -> tuple[shown.Window, ...]:
+def _windows(
+    labels: pl.DataFrame, windows: Sequence[Window], counts: Sequence[Held]
+) -> tuple[shown.Window, ...]:
     by_window = {
         str(name): part.to_dicts()
         for (name,), part in labels.partition_by("window", as_dict=True).items()
@@ -160,8 +167,9 @@ def _windows(labels: pl.DataFrame, windows: Sequence[Window]) -> tuple[shown.Win
                 shown.Label(**{k: row[k] for k in keep}, hop=row["hop"] in ("up", "down"))
                 for row in by_window[w.name]
             ),
+            held=instances,
         )
-        for w in windows
+        for w, instances in zip(windows, counts, strict=True)
     )
 
 

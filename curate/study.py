@@ -16,10 +16,11 @@ from curate.settings import MixtureSection
 from curate.settings_file import Override, overridden, read_mapping, validated
 from curate.shipped import shipped
 from curate.study_checks import check_study
-from scoring.settings import LabelsSection, SuiteSection, SweepSection
+from scoring.settings import LabelsSection, NullsSection, SuiteSection, SweepSection
 from scoring.suite.registry import chosen
 from scoring.suite.sets import Sets
 from trainers.settings import (
+    PredictorsSection,
     TrainingSection,
     TransferSection,
     VerdictSection,
@@ -67,6 +68,8 @@ class StudyConfig(Section):
     windows: WindowsSection
     sweep: SweepSection = SweepSection()
     labels: LabelsSection | None = None
+    nulls: NullsSection = NullsSection()
+    predictors: PredictorsSection = PredictorsSection()
     transfer: TransferSection | None = None
     mixtures: dict[Name, MixtureSection] = Field(default_factory=dict)
     training: TrainingSection | None = None

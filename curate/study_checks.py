@@ -44,6 +44,14 @@ def _check_suite(study: "Study", where: str) -> None:
                 got=repr(task),
                 do="name a task of another family",
             )
+    generate = config.suite.generate
+    if config.sweep.backend == "vllm" and (generate.personas or generate.answers):
+        raise ConfigError(
+            "vLLM scores log-probabilities only",
+            where=f"{where}: sweep.backend",
+            got="suite.generate asks for generations",
+            do="generate in a study of its own, with backend: transformers",
+        )
     for task in config.suite.generate.answers:
         _check_known(task, tasks, "not a task of this suite", f"{where}: suite.generate.answers")
     for persona in config.suite.generate.personas:

@@ -9,11 +9,12 @@ from typing import Any
 import polars as pl
 from rich.console import RenderableType
 
-from curate.chain_steps import LABELS, TRANSFER, VERDICT
+from curate.chain_steps import LABELS, TRANSFER, VERDICT, read_decomposition, read_transfer
 from curate.command import Answer, Call
 from curate.export import balance
 from curate.tables import plain, table
 from scoring.extraction import agreement, answer_mass, persona_shares, read_answers, read_persona
+from scoring.labels import may_label
 from scoring.metrics import metrics
 from scoring.sweep import read_items
 from windows.files import write_atomic
@@ -119,18 +120,34 @@ def label(call: Call) -> Answer:
     """Label the windows, and tell the labels that mixtures select by."""
     with call.making() as chain:
         made = chain.labels()
+        known = chain.is_made("transfer")
+        verdict = read_transfer(chain.transfer().path).verdict if known else None
+    allowed, sentence = may_label(read_decomposition(made.path), verdict)
     labels = pl.read_parquet(made.path / LABELS)
     task = call.study.labels.task
-    names = ["window", "label", "hop", "delta", "innovation", "strength", "lo", "hi", "q"]
+    names = [
+        "window",
+        "label",
+        "hop",
+        "delta",
+        "innovation",
+        "strength",
+        "lo",
+        "hi",
+        "q",
+        "q_study",
+    ]
     of_task = labels.filter(pl.col("task") == task).select(names)
     counts = labels.group_by("task", "label", maintain_order=True).len()
     wide = counts.pivot("label", index="task", values="len").fill_null(0)
     shown = (
         table(f"windows on {task}", names, of_task.rows()),
         table("labels", wide.columns, wide.rows()),
+        sentence,
         _where(made),
     )
-    return Answer({**_made(made), "task": task, "labels": _rows(labels)}, shown)
+    data = {**_made(made), "task": task, "may_label": allowed, "grounds": sentence}
+    return Answer({**data, "labels": _rows(labels)}, shown)
 
 
 def transfer(call: Call) -> Answer:

@@ -4,25 +4,30 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from curate.study import Study
 from scoring.bisect import Search, sweep_coarse_to_fine
 from scoring.executors import Distributed, Resources, run_ray
 from scoring.generation_requests import AnswersRequest, PersonaRequest, Sampling
 from scoring.jobs import Asked, Questionnaire
-from scoring.loading import Compute
+from scoring.loading import Compute, Dtype
 from scoring.prefetch import Fetching, Target
 from scoring.settings import SlurmSection
 from scoring.slurm import Slurm, run_slurm, slurm_script
+from scoring.suite.registry import NO_LABELS
 from scoring.suite.schema import Split
 from scoring.sweep import SweepRequest, sweep
+from trainers.predictors import PredictorRequest
 from windows.checkpoints.folder import CONFIG, Checkpoint
 from windows.checkpoints.hub import HubRevision
 from windows.checkpoints.weights import count_parameters
 from windows.files import write_atomic
 from windows.progress import Reporter
 from windows.workers import WorkerPool
+
+if TYPE_CHECKING:
+    from curate.chain import Chain
 
 CHANGES = "changes.json"
 
@@ -55,6 +60,18 @@ def questionnaires(study: Study, split: Split) -> tuple[Questionnaire, ...]:
     if generate.answers:
         asked.append(AnswersRequest(replace(items, tasks=tuple(dict.fromkeys(generate.answers)))))
     return tuple(asked)
+
+
+def predictor_request(study: Study) -> PredictorRequest:
+    """Return the predictors that checkpoints are asked for, on the tasks that have a parrot."""
+    section, items = study.config.predictors, items_request(study, "label")
+    tasks = tuple(key for key in items.tasks if key.partition("/")[0] not in NO_LABELS)
+    return PredictorRequest(
+        items=replace(items, tasks=tasks),
+        examples=section.examples,
+        layers=section.layers,
+        budget=section.budget,
+    )
 
 
 def identity(study: Study, asked: Sequence[Questionnaire]) -> dict[str, Any]:
@@ -94,6 +111,16 @@ def run_sweep(
     run_slurm(distributed, slurm, reporter, poll_seconds=poll)
 
 
+def rescore(
+    chain: "Chain", targets: Sequence[Target], asked: Asked, out: Path, *, dtype: str | None = None
+) -> None:
+    """Score checkpoints once more, by this machine's workers, perhaps in another precision."""
+    compute, fetching = _how(chain.study)
+    if dtype is not None:
+        compute = replace(compute, dtype=cast(Dtype, dtype))
+    sweep(targets, asked, out, chain.pool, chain.reporter, compute=compute, fetching=fetching)
+
+
 def sweep_script(study: Study, targets: Sequence[Target], root: Path) -> str:
     """Return what ``sbatch`` would be given; empty where the sweep is not for Slurm."""
     section = study.config.sweep.slurm
@@ -107,7 +134,8 @@ def sweep_script(study: Study, targets: Sequence[Target], root: Path) -> str:
 
 def _how(study: Study) -> tuple[Compute, Fetching]:
     section = study.config.sweep
-    compute = Compute(section.device, study.config.suite.dtype)
+    options = tuple(sorted(section.vllm.items()))
+    compute = Compute(section.device, study.config.suite.dtype, section.backend, options)
     return compute, Fetching(drop_scored=section.drop_scored)
 
 
@@ -175,17 +203,18 @@ def sweep_cost(
         parameters = count_parameters(folder)
     found = cost(questionnaires(study, "label"), tokenizer, checkpoints=checkpoints)
     flops = None if parameters is None else found.flops(parameters)
-    absent = sum(_place(target) is None for target in targets)
+    absent = sum(place(target) is None for target in targets)
     return {**asdict(found), "flops": flops, "to_fetch": absent}
 
 
 def local_checkpoint(targets: Sequence[Target]) -> Path | None:
     """Return the folder of the first of the checkpoints that is here."""
-    places = filter(None, map(_place, targets))
+    places = filter(None, map(place, targets))
     return next((place for place in places if (place / CONFIG).is_file()), None)
 
 
-def _place(target: Target) -> Path | None:
+def place(target: Target) -> Path | None:
+    """Return the folder of a checkpoint; None where it is not here."""
     if isinstance(target, Checkpoint):
         return target.path
     address = target.address

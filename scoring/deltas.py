@@ -1,4 +1,4 @@
-"""Changes between adjacent checkpoints, with errors clustered by demo seed.
+"""Changes between adjacent checkpoints, with errors clustered by demo seed or item group.
 
 Two effects of a window are estimated side by side.
 
@@ -13,9 +13,11 @@ residual: what the window did beyond what the average window of this run does fr
 What is conditional on what:
 
 * both are conditional on the checkpoints and on the questions as they are. Errors speak of other
-  demo seeds only. All seeds ask the same questions: items are crossed with seeds, and how much the
-  change differs from item to item is outside the error. Nor do they speak of other training runs or
-  other orders of the same data; whether a window's *data* did it is the transfer check's question
+  demo seeds only (where demonstrations are drawn once, of other items behind the same ones: see
+  :mod:`scoring.clusters`). All seeds ask the same questions: items are crossed with seeds, and how
+  much the change differs from item to item is outside the error; :mod:`scoring.two_way` has both.
+  Nor do they speak of other training runs or other orders of the same data; whether a window's
+  *data* did it is the transfer check's question
   (:mod:`scoring.transfer`);
 * the innovation's error is not conditional on the fitted c and phi: it is the seeds' error and the
   regression's own, s^2 (1/W + (x_w - mean x)^2 / sum (x - mean x)^2), added. With the seeds' alone,
@@ -35,7 +37,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from scoring.moderation import moderate
-from scoring.series import SeedSeries
+from scoring.series import ClusterSeries
 from windows.errors import DataError
 
 MIN_WINDOWS = 6
@@ -49,7 +51,7 @@ class LevelRegression:
     persistence: float
 
 
-def level_regression(series: SeedSeries) -> LevelRegression:
+def level_regression(series: ClusterSeries) -> LevelRegression:
     """Fit the regression of level after on level before over the windows of a series.
 
     The persistence of a series whose level never moves is 0.
@@ -74,12 +76,12 @@ def level_regression(series: SeedSeries) -> LevelRegression:
     return LevelRegression(float(after.mean() - persistence * before.mean()), persistence)
 
 
-def delta_table(series: SeedSeries) -> pl.DataFrame:
+def delta_table(series: ClusterSeries) -> pl.DataFrame:
     """One row per pair of adjacent checkpoints.
 
     Columns: `first_step`, `end_step` i64; `level_before`; `delta`, `delta_se`, `delta_df`,
     `p_delta`; `innovation`, `se`, `df`, `p` (all f64). Standard errors are the standard deviation
-    over demo seeds divided by the square root of their number, after the variances of all windows
+    over clusters divided by the square root of their number, after the variances of all windows
     were moderated (:func:`scoring.moderation.moderate`), which also gives the degrees of freedom.
     To the innovation's the regression's error is added, with Satterthwaite's degrees of freedom. p
     values are two-sided, of no change (`p_delta`) and of no innovation (`p`).
@@ -91,14 +93,14 @@ def delta_table(series: SeedSeries) -> pl.DataFrame:
     Raises
     ------
     DataError
-        If there are fewer than six windows or fewer than two demo seeds.
+        If there are fewer than six windows or fewer than two clusters.
     """
-    if len(series.seeds) < 2:
+    if len(series.clusters) < 2:
         raise DataError(
-            "an error by demo seed needs at least two of them",
+            f"an error by {series.unit} needs at least two of them",
             where=f"series of {series.task}",
-            got=f"{len(series.seeds)} demo seed",
-            do="raise suite.demo_seeds",
+            got=f"{len(series.clusters)} {series.unit}",
+            do="raise suite.demo_seeds, or cluster by items where they are drawn once",
         )
     fit = level_regression(series)
     before, after = series.values[:-1], series.values[1:]
@@ -106,7 +108,7 @@ def delta_table(series: SeedSeries) -> pl.DataFrame:
     innovation = after - fit.intercept - fit.persistence * before
     delta_mean, innovation_mean = delta.mean(axis=1), innovation.mean(axis=1)
     delta_se, delta_df = _moderated_se(delta.var(axis=1, ddof=1), delta.shape[1])
-    seed_se, seed_df = _moderated_se(_variance_without_offsets(innovation), delta.shape[1])
+    seed_se, seed_df = _moderated_se(variance_without_offsets(innovation), delta.shape[1])
     se, df = _with_regression_error(seed_se, seed_df, series.level[:-1], innovation_mean)
     return pl.DataFrame(
         {
@@ -141,9 +143,10 @@ def _moderated_se(variances: NDArray[np.float64], seeds: int) -> tuple[NDArray[n
     return np.sqrt(moderated.variances / seeds), moderated.df
 
 
-def _variance_without_offsets(innovation: NDArray[np.float64]) -> NDArray[np.float64]:
-    windows, seeds = innovation.shape
-    centred = innovation - innovation.mean(axis=0)
+def variance_without_offsets(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Variance over clusters in every row of float64[W, S], after each cluster's mean over rows."""
+    windows, seeds = values.shape
+    centred = values - values.mean(axis=0)
     centred = centred - centred.mean(axis=1, keepdims=True)
     # Double centring leaves (W - 1)(S - 1) degrees of freedom, shared by W windows.
     scale = windows / (windows - 1) / (seeds - 1)

@@ -139,7 +139,7 @@ class PrefixScorer:
             )
         with evaluating(self.model), _output_in_float32(self.model):
             parts = [self._read(pack) for pack in plan.packs]
-        return _per_pair(plan, np.concatenate([np.zeros(0), *parts]))
+        return per_pair(plan, np.concatenate([np.zeros(0), *parts]))
 
     def _read(self, pack: Pack) -> npt.NDArray[np.float64]:
         device = self.model.device
@@ -191,7 +191,8 @@ def _output_in_float32(model: Any) -> Iterator[None]:
         model.set_output_embeddings(head)
 
 
-def _per_pair(plan: ScoringPlan, tokens: npt.NDArray[np.float64]) -> PairScores:
+def per_pair(plan: ScoringPlan, tokens: npt.NDArray[np.float64]) -> PairScores:
+    """Sum the log-probabilities of answer tokens, float64 in the plan's order, pair by pair."""
     starts = plan.bounds[plan.pairs]
     sums = np.concatenate([[0.0], np.cumsum(np.exp(tokens))])
     body = sums[starts + plan.n_body] - sums[starts]

@@ -85,6 +85,18 @@ def read_items(folder: Path) -> pl.DataFrame:
     return read_tables(paths, ITEMS, "item scores", folder).sort(_ORDER)
 
 
+def read_task(folder: Path, task: str) -> pl.DataFrame:
+    """Read the scores of one task below a folder, sorted as `read_items` does.
+
+    Raises
+    ------
+    DataError
+        As `read_items`.
+    """
+    paths = folder.glob(f"*/*/{task_file(task)}")
+    return read_tables(paths, ITEMS, f"item scores of {task}", folder).sort(_ORDER)
+
+
 def read_tables(paths: Iterable[Path], schema: pa.Schema, what: str, folder: Path) -> pl.DataFrame:
     """Read tables of one schema as one, unsorted.
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from scoring.items import Where, read_table, write_items
-from scoring.loading import Compute, load_model
+from scoring.loading import Compute, load_scorer
 from scoring.prefetch import Snapshots, Source
 from windows.checkpoints.folder import Checkpoint
 from windows.errors import ConfigError
@@ -100,7 +100,9 @@ def fingerprints(asked: Asked, compute: Compute) -> list[tuple[Questionnaire, st
     The identity is of what is asked, and of the device and the precision that answer it.
     """
     several = asked if isinstance(asked, Sequence) else (asked,)
-    how = {"device": compute.device, "dtype": compute.dtype}
+    how: dict[str, str] = {"device": compute.device, "dtype": compute.dtype}
+    if compute.backend != "transformers":
+        how["backend"] = compute.backend
     return [
         (each, name, content_id({"asked": each.fingerprint(name), **how}))
         for each in several
@@ -136,12 +138,16 @@ def score(job: Job) -> None:
     checkpoint = job.source.checkpoint
     where = Where(checkpoint.run, checkpoint.stage, checkpoint.step)
     with _threads(job.threads):
-        model, tokenizer = load_model(
-            checkpoint.path, dtype=job.compute.dtype, device=job.compute.device
-        )
-        for wanted in job.missing:
-            table = wanted.questionnaire.table(model, tokenizer, wanted.name, where)
-            write_items(table.replace_schema_metadata({_REQUEST: wanted.fingerprint}), wanted.path)
+        model, tokenizer = load_scorer(checkpoint.path, job.compute)
+        try:
+            for wanted in job.missing:
+                table = wanted.questionnaire.table(model, tokenizer, wanted.name, where)
+                told = {_REQUEST: wanted.fingerprint}
+                write_items(table.replace_schema_metadata(told), wanted.path)
+        finally:
+            if job.compute.backend == "vllm":
+                # Its processes hold the device until they are told to end.
+                model.close()
 
 
 def fetch_and_score(job: Job, snapshots: Snapshots) -> None:

@@ -18,7 +18,9 @@ from scipy import stats
 
 from scoring.deltas import delta_table
 from scoring.hops import directions, equivalence_p, false_discovery, hop_table
-from scoring.series import SeedSeries
+from scoring.series import ClusterSeries
+from scoring.state_space import Decomposition
+from scoring.transfer import Verdict
 from windows.errors import DataError
 from windows.run import Window
 
@@ -34,7 +36,7 @@ _COLUMNS = {
 
 
 def label_windows(
-    series: SeedSeries, windows: Sequence[Window], *, rule: Rule, alpha: float, minimum: float
+    series: ClusterSeries, windows: Sequence[Window], *, rule: Rule, alpha: float, minimum: float
 ) -> pl.DataFrame:
     """Label every window of a series.
 
@@ -91,6 +93,46 @@ def label_windows(
             "hop": table["hop"],
         }
     )
+
+
+def may_label(decomposition: Decomposition, transfer: Verdict | None) -> tuple[bool, str]:
+    """Tell whether windows may be labelled, or only described, and why.
+
+    Labels need one of two grounds to stand on: effects that outlast their checkpoint, or effects
+    that shuffled replay repeats. Where there is neither, a delta may be the odd checkpoint's own.
+    Persistence is the weaker ground: what an optimizer's steps did lasts too, whatever the data.
+
+    Parameters
+    ----------
+    decomposition
+        Of the series that labels the windows.
+    transfer
+        What shuffled replay said; None where it was not run.
+
+    Returns
+    -------
+    allowed
+        Whether either ground holds.
+    sentence
+        In words.
+    """
+    found = decomposition
+    interval = (
+        f"{found.share:.0%} of the variance of deltas persists"
+        f" ({found.confidence:.0%} interval {found.lo:.0%} to {found.hi:.0%})"
+    )
+    persists = found.lo > 0
+    said = {
+        "transferable": "shuffled replay says that labels transfer",
+        "not-transferable": "shuffled replay says that labels do not transfer",
+        "underpowered": "shuffled replay had too few windows to say",
+        None: "no shuffled replay was run",
+    }[transfer]
+    allowed = persists or transfer == "transferable"
+    verdict = "Windows are labelled" if allowed else "Windows are described and not labelled"
+    ground = f"{interval}, {'above zero' if persists else 'not above zero'}"
+    limit = " The labels are of checkpoints: what the data did is not shown."
+    return allowed, f"{verdict}: {ground}; {said}." + limit * (transfer != "transferable")
 
 
 def _match(table: pl.DataFrame, windows: Sequence[Window], task: str) -> list[Window]:

@@ -9,6 +9,7 @@ from windows.errors import ConfigError, DataError
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16"]
+Backend = Literal["transformers", "vllm"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +22,26 @@ class Compute:
         ``cpu``, ``cuda`` (torch's current one), or ``auto``: cuda if there is one.
     dtype
         Of the weights and the layers' outputs; log-probabilities are float32 whatever it is.
+    backend
+        What runs the model: transformers, or vLLM (log-probabilities only), which has its own idea
+        of the device.
+    options
+        What else ``vllm.LLM`` is given, by name.
 
     Raises
     ------
     ConfigError
-        There is no such device or precision.
+        There is no such device, precision or backend.
     """
 
     device: Device = "cpu"
     dtype: Dtype = "float32"
+    backend: Backend = "transformers"
+    options: tuple[tuple[str, int | float | bool | str], ...] = ()
 
     def __post_init__(self) -> None:
-        for name, known in (("device", get_args(Device)), ("dtype", get_args(Dtype))):
+        choices = {"device": Device, "dtype": Dtype, "backend": Backend}
+        for name, known in ((name, get_args(choice)) for name, choice in choices.items()):
             if getattr(self, name) not in known:
                 raise ConfigError(
                     f"no {name} to compute with",
@@ -101,6 +110,23 @@ def load_model(path: Path, *, dtype: Dtype = "float32", device: Device = "cpu") 
             do="fetch it again",
         )
     return model.to(place).eval(), tokenizer
+
+
+def load_scorer(path: Path, compute: Compute) -> tuple[Any, Any]:
+    """Load a checkpoint as questionnaires are given it: a model, or vLLM's scorer; a tokenizer.
+
+    Raises
+    ------
+    ModehopError
+        As `load_model`, or `scoring.vllm_backend.VllmScorer`, does.
+    """
+    if compute.backend == "transformers":
+        return load_model(path, dtype=compute.dtype, device=compute.device)
+    from scoring.vllm_backend import VllmScorer, start_engine
+
+    engine = start_engine(path, dtype=compute.dtype, **dict(compute.options))
+    scorer = VllmScorer(engine, _read_tokenizer(path))
+    return scorer, scorer.tokenizer
 
 
 def _check_device(device: Device) -> None:

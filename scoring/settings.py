@@ -90,11 +90,15 @@ class CoarseSection(Section):
 class SweepSection(Section):
     """How checkpoints are scored; no result depends on it, but for `coarse`, which scores fewer.
 
-    `drop_scored` takes what was fetched for a checkpoint from the Hub's cache again, once scored.
+    `backend: vllm` (an environment of its own) scores log-probabilities only; `vllm` is what else
+    ``vllm.LLM`` is given, such as ``tensor_parallel_size``. `drop_scored` takes what was fetched
+    for a checkpoint from the Hub's cache again, once scored.
     """
 
     executor: Literal["local", "slurm", "ray"] = "local"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    backend: Literal["transformers", "vllm"] = "transformers"
+    vllm: dict[str, int | float | bool | str] = Field(default_factory=dict)
     drop_scored: bool = False
     coarse: CoarseSection | None = None
     resources: ResourcesSection = ResourcesSection()
@@ -106,6 +110,26 @@ class SweepSection(Section):
             raise ValueError("executor: slurm and a slurm section (partition, time) go together")
         if self.coarse is not None and self.executor != "local":
             raise ValueError("coarse chooses checkpoints by scores: it needs executor: local")
+        return self
+
+
+class NullsSection(Section):
+    """Which hops the named nulls are asked of, and how.
+
+    `hops` of the task that labels, the largest. `averaging` is how many consecutive checkpoints are
+    averaged. Local stability takes a step on each of `draws` random batches, at the run's own
+    learning rate times each of `learning_rates`.
+    """
+
+    hops: int = Field(default=8, ge=1)
+    averaging: int = Field(default=5, ge=2)
+    draws: int = Field(default=8, ge=2)
+    learning_rates: tuple[float, ...] = (1.0, 3.0, 10.0)
+
+    @model_validator(mode="after")
+    def _begins_at_the_runs_own(self) -> "NullsSection":
+        if min(self.learning_rates, default=0.0) != 1.0:
+            raise ValueError("learning_rates are factors of the run's own, 1.0 the smallest")
         return self
 
 

@@ -141,6 +141,11 @@ def score_blocks(
 
     Encoding and packing are kept for the next checkpoint with an equal tokenizer.
 
+    Parameters
+    ----------
+    model
+        A causal LM of transformers; or a scorer that runs plans, as `VllmScorer` does.
+
     Returns
     -------
     pyarrow.Table
@@ -155,7 +160,9 @@ def score_blocks(
     from scoring.engine import PrefixScorer
 
     plan = plan_blocks(tokenizer, blocks, token_budget=token_budget)
-    scores = PrefixScorer(model, tokenizer, token_budget=token_budget).run(plan)
+    ready = hasattr(model, "run")
+    scorer = model if ready else PrefixScorer(model, tokenizer, token_budget=token_budget)
+    scores = scorer.run(plan)
     return _table(blocks, plan, scores, where)
 
 

@@ -1,21 +1,43 @@
 """The small study, run as a user runs it: one command in a process of its own."""
 
+import gc
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from windows.store import RECORD, SUMS, Store, verify
+from windows.workers import THREAD_VARIABLES
+
+# Read when a library is loaded, here and in every process that a test starts.
+os.environ |= dict.fromkeys(THREAD_VARIABLES, "1")
 
 # Examples take as long as the machine is busy; in CI a run must not depend on luck.
 settings.register_profile("modehop", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("modehop")
 
+# Who is started in the background may have been told to ignore it, and so are its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ROOT = Path(__file__).parents[1]
 PROGRAM = "import sys; from curate.cli import main; sys.exit(main())"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Take what collecting imports for permanent, which every collection would walk through."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 class SmallStudy:
@@ -84,6 +106,11 @@ def small() -> SmallStudy:
 @pytest.fixture(scope="session")
 def whole(small: SmallStudy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small study's folder after one uninterrupted run with two workers. Read it only."""
-    out = tmp_path_factory.mktemp("whole") / "out"
-    small.make(out)
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # made by the first process that asks for it
+        root = root.parent
+    out = root / "whole" / "out"
+    with FileLock(root / "whole.lock"):
+        if not (out / "summary.json").exists():
+            small.make(out)
     return out

@@ -112,13 +112,22 @@ def test_workers_and_folders_change_no_byte(
     assert small.leftovers(tmp_path / "elsewhere") == []
 
 
-def test_one_arm_makes_just_what_it_needs(small, whole: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def scored(whole: Path, tmp_path: Path) -> Path:
+    """A study's folder that holds its run and the run's scores."""
     out = tmp_path / "out"
+    for made in ("corpus/*", "run/*", "scores/run-*"):
+        (path,) = whole.glob(made)
+        shutil.copytree(path, out / path.relative_to(whole))
+    return out
+
+
+def test_one_arm_makes_just_what_it_needs(small, whole: Path, scored: Path) -> None:
     ended = small.end(
-        "train", small.path, "--arm", "placebo", "--seed", "1", "--out", out, "--quiet", "--json"
+        "train", small.path, "--arm", "placebo", "--seed", "1", "--out", scored, "--quiet", "--json"
     )
     assert (ended.returncode, ended.stderr) == (0, "")
-    made = small.sums(out)
+    made = small.sums(scored)
     kinds = ["arm", "corpus", "labels", "prompts", "run", "scores", "shards"]
     assert [name.split("/")[0] for name in made] == kinds
     assert {name: text for name, text in small.sums(whole).items() if name in made} == made
@@ -126,18 +135,16 @@ def test_one_arm_makes_just_what_it_needs(small, whole: Path, tmp_path: Path) ->
     assert (told["arm"], told["seed"], told["steps"]) == ("placebo", 1, 8)
 
 
-def test_report_needs_labels_alone(small, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    ended = small.end("report", small.path, "--out", out, "--quiet", "--json")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    summary = json.loads(ended.stdout)
-    assert {path.name for path in out.iterdir() if path.is_dir()} == {
+def test_report_needs_labels_alone(small, scored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = asked(capsys, "report", small.path, "--out", scored, "--quiet")
+    assert {path.name for path in scored.iterdir() if path.is_dir()} == {
         *("corpus", "run", "scores", "labels", "truth", "report")
     }
     assert summary["labels"] and summary["transfer_check"] is summary["verdict"] is None
-    assert small.end("transfer", small.path, "--out", out, "--quiet").returncode in (0, 1)
-    again = small.end("report", small.path, "--out", out, "--quiet", "--json")
-    assert json.loads(again.stdout)["transfer_check"]["windows"] == 8
+    assert main(["transfer", str(small.path), "--out", str(scored), "--quiet", "--json"]) in (0, 1)
+    assert json.loads(capsys.readouterr().out)["windows"] == 8
+    again = asked(capsys, "report", small.path, "--out", scored, "--quiet")
+    assert again["transfer_check"]["windows"] == 8
 
 
 def test_dry_run_makes_nothing(small, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

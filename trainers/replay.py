@@ -33,6 +33,9 @@ class ReplayJob:
     ----------
     files
         The run's token files, in order.
+    dose
+        The share of the window's batches that is trained, in (0, 1]: the first of the shuffled
+        order, so a random sample of its instances.
     out
         The folder that item scores go to.
     """
@@ -47,6 +50,7 @@ class ReplayJob:
     optimizer: OptimizerSection
     request: SweepRequest
     out: Path
+    dose: float = 1.0
 
     @property
     def path(self) -> Path:
@@ -62,6 +66,11 @@ class ReplayJob:
 def replay_name(window: Window, shuffle: int) -> str:
     """Name the run that a replay is, in tables."""
     return f"replay-{window.first_step}-{window.end_step}-shuffle{shuffle}"
+
+
+def dosed(window: Window, dose: float) -> int:
+    """Return how many batches a dose of a window is, at least one."""
+    return max(1, round(dose * (window.end_batch - window.first_batch)))
 
 
 def replay(job: ReplayJob) -> None:
@@ -98,7 +107,7 @@ def _train(state: TrainingState, job: ReplayJob, window: Window) -> None:
         (window.first_batch, window.end_batch),
         seed=(job.seed, window.first_batch, job.shuffle),
     )
-    for index in range(window.end_batch - window.first_batch):
+    for index in range(dosed(window, job.dose)):
         _, tokens = batches.batch(index)
         take_step(state, tokens, lr=job.lr, clip=job.optimizer.clip)
 

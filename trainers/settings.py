@@ -89,10 +89,14 @@ class PretrainingSection(Section):
 
 
 class TransferSection(Section):
-    """The shuffled replay: from one checkpoint, every window's data in several shuffled orders."""
+    """The shuffled replay: from one checkpoint, every window's data in several shuffled orders.
+
+    `dose` is the share of each window that is replayed: less is cheaper, and sees less.
+    """
 
     checkpoint: int = Field(ge=0)
     shuffles: int = Field(default=2, ge=1)
+    dose: float = Field(default=1.0, gt=0, le=1)
     threshold: float = Field(default=0.3, ge=0, lt=1)
 
 
@@ -116,6 +120,18 @@ class TrainingSection(Section):
         if self.steps % self.every:
             raise ValueError(f"steps {self.steps} is not a multiple of every {self.every}")
         return self
+
+
+class PredictorsSection(Section):
+    """What generalization predictors are measured on: `examples` items of each task with a parrot.
+
+    `layers` are numbers from 0, all where absent. `budget` is how many bytes gradients may hold at
+    a time: less costs more passes.
+    """
+
+    examples: int = Field(default=64, ge=2)
+    layers: tuple[int, ...] | None = None
+    budget: int = Field(default=1 << 32, ge=1)
 
 
 class VerdictSection(Section):

@@ -28,6 +28,7 @@ from curate.report.values import (
     Number,
     finite,
     one_of,
+    same_length,
 )
 
 __all__ = [
@@ -139,7 +140,8 @@ class ReportData:
     Raises
     ------
     ValueError
-        When a verdict claims an effect although the labels did not pass the transfer check.
+        When a verdict claims an effect although the labels did not pass the transfer check, or a
+        window's counts are not by the report's sources.
     """
 
     study: Study
@@ -148,6 +150,7 @@ class ReportData:
     windows: tuple[Window, ...]
     rule: Rule
     loss: Loss | None = None
+    sources: tuple[str, ...] = ()
     transfer: Transfer | None = None
     arms: Arms | None = None
     verdict: Verdict | None = None
@@ -157,6 +160,8 @@ class ReportData:
     wall_seconds: Number = None
 
     def __post_init__(self) -> None:
+        for window in self.windows:
+            same_length(f"window {window.name}", sources=self.sources, held=window.held)
         if self.verdict and self.verdict.name in CLAIMS and self.transfers is False:
             raise ValueError(
                 f"verdict {self.verdict.name!r} claims an effect of curated data, "
@@ -167,6 +172,12 @@ class ReportData:
     def transfers(self) -> bool | None:
         """Whether the labels passed the transfer check; None where that was not done."""
         return None if self.transfer is None else self.transfer.verdict == "transferable"
+
+    @property
+    def tasks(self) -> list[str]:
+        """The labelled tasks, the primary one first, the others as they come."""
+        named = dict.fromkeys(label.task for window in self.windows for label in window.labels)
+        return sorted(named, key=lambda task: task != self.primary_task)
 
     def is_control(self, task: str) -> bool:
         """Whether a task is a normal control, whose labels name no mode."""

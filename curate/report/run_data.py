@@ -1,18 +1,24 @@
 """What a report shows of the run itself: its series, its windows and their labels."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from curate.report.values import LABELS, Number, one_of, same_length
 
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """Which study this is: names, seed, and (package, version) pairs in the order to show."""
+    """Which study this is: names, seed, and (package, version) pairs in the order to show.
+
+    ``file`` is what a user calls the study on the command line; "" where what a window held cannot
+    be asked, since the run's order is not known.
+    """
 
     name: str
     run: str
     seed: int
     versions: tuple[tuple[str, str], ...] = ()
+    file: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +93,11 @@ class Label:
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """Steps and batches ``[first, end)`` between two checkpoints, and its labels by task."""
+    """Steps and batches ``[first, end)`` between two checkpoints, and its labels by task.
+
+    ``held`` counts the instances that it read from each of ``ReportData.sources``; empty where that
+    is not known.
+    """
 
     name: str
     first_step: int
@@ -96,10 +106,15 @@ class Window:
     end_batch: int
     tokens: int
     labels: tuple[Label, ...]
+    held: tuple[int, ...] = ()
 
     def on(self, task: str) -> Label | None:
         """Return the label on a task, None where the task has none here."""
-        return next((label for label in self.labels if label.task == task), None)
+        return self._by_task.get(task)
+
+    @cached_property
+    def _by_task(self) -> dict[str, Label]:
+        return {label.task: label for label in self.labels}
 
 
 @dataclass(frozen=True, kw_only=True)

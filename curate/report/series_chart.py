@@ -1,7 +1,9 @@
-"""The run at a glance: each task's series with its labels and hops, control and loss beneath.
+"""Series over a run, a panel each: labels and hops, and the loss beneath, on one axis of steps.
 
-All panels share the x axis, optimizer steps, so that a hop can be held against the control and
-the loss by eye.
+All panels of all figures share that axis, so that a hop can be held against the control and the
+loss by eye. What moves with the axis lies in groups of class ``zoom``, which the page's script
+scales; everything is drawn without it. Where checkpoints lie too close for letters and tooltips,
+what looks alike is one element.
 """
 
 import math
@@ -15,15 +17,19 @@ from curate.report.svg import (
     Panel,
     Point,
     Scale,
+    boxes,
+    dots,
     extent,
     line,
     number,
     path,
     runs,
+    segments,
     tag,
     text,
     title,
 )
+from curate.report.timeline import step_scale, timeline, x_axis
 from curate.report.words import (
     CONTROL_LETTERS,
     LETTERS,
@@ -40,22 +46,26 @@ HEAD = 22.0
 GAP = 20.0
 FOOT = 40.0
 
+Labelled = Sequence[tuple[int, Window, Label]]
+
 
 @dataclass(frozen=True)
 class Frame:
-    """What every panel needs: the data, the common x scale, the drawing's size."""
+    """What every panel needs: the data, the common x scale, the drawing's size and name."""
 
     data: ReportData
     x: Scale
     size: Size
+    name: str
+    small: bool = False
 
 
-def series_chart(data: ReportData) -> Chart:
-    """Return the figure of all series, the control and the loss, wide and narrow."""
-    tasks = ", ".join(series.task for series in data.series)
+def series_chart(data: ReportData, shown: Sequence[Series]) -> Chart:
+    """Return the figure of the series that are shown first, with the loss, wide and narrow."""
+    tasks = ", ".join(series.task for series in shown)
     hops = sum(label.hop for window in data.windows for label in window.labels)
     description = (
-        f"Scores of {len(data.series[0].steps)} checkpoints on {tasks}, by optimizer step. Every "
+        f"Scores of {len(shown[0].steps)} checkpoints on {tasks}, by optimizer step. Every "
         "window is shaded and lettered by its label, of a normal control by whether it moved; "
         f"{hops} hops over all tasks are drawn as arrows. The table of windows holds the same "
         "values."
@@ -64,56 +74,87 @@ def series_chart(data: ReportData) -> Chart:
         "series",
         f"Scores of {data.study.run} over its checkpoints",
         description,
-        lambda size: _draw(data, size),
+        lambda size: _draw(Frame(data, step_scale(data, size), size, f"series-{size.name}"), shown),
     )
 
 
-def _draw(data: ReportData, size: Size) -> tuple[str, float]:
-    steps = [step for series in data.series for step in series.steps]
-    steps += [edge for window in data.windows for edge in (window.first_step, window.end_step)]
-    x = Scale(min(steps), max(steps), size.left, size.width - size.right)
-    frame = Frame(data, x, size)
+def family_chart(data: ReportData, shown: Sequence[Series], name: str) -> Chart:
+    """Return the figure of one family's series, smaller and without the loss."""
+    tasks = ", ".join(series.task for series in shown)
+
+    def draw(size: Size) -> tuple[str, float]:
+        frame = Frame(data, step_scale(data, size), size, f"{name}-{size.name}", small=True)
+        return _draw(frame, shown)
+
+    return both(name, f"Scores on {tasks}", "By optimizer step, as in the first figure.", draw)
+
+
+def _draw(frame: Frame, shown: Sequence[Series]) -> tuple[str, float]:
     drawn: list[str] = []
-    top = 4.0 if data.arms is None else 20.0  # the base checkpoint's line has its name on top
-    panel = Panel(x, Scale(0, 1, top, top))
-    for series in _in_order(data):
+    # The base checkpoint's line has its name on top.
+    top = 4.0 if frame.data.arms is None else 20.0
+    panel = Panel(frame.x, Scale(0, 1, top, top))
+    for series in shown:
         markup, panel = _series_panel(frame, series, top)
         drawn.append(markup)
         top = panel.y.start + GAP
-    if data.loss is not None:
+    if frame.data.loss is not None and not frame.small:
         markup, panel = _loss_panel(frame, top)
         drawn.append(markup)
-    drawn.append(_x_axis(frame, panel))
-    return "".join([_base_line(frame, panel), *drawn]), panel.y.start + FOOT
-
-
-def _in_order(data: ReportData) -> list[Series]:
-    """Return the primary task first, controls last, otherwise as given."""
-    return sorted(data.series, key=lambda s: (s.control, s.task != data.primary_task))
+    drawn.append(x_axis(frame.data, frame.size, panel))
+    whole = "".join([_base_line(frame, panel), *drawn])
+    return timeline(whole, frame.x, panel.y.start, frame.name), panel.y.start + FOOT
 
 
 def _series_panel(frame: Frame, series: Series, top: float) -> tuple[str, Panel]:
-    labels = [(window, window.on(series.task)) for window in frame.data.windows]
-    labelled = [(window, label) for window, label in labels if label is not None]
+    labels = [(i, window, window.on(series.task)) for i, window in enumerate(frame.data.windows)]
+    labelled = [(i, window, label) for i, window, label in labels if label is not None]
     head = HEAD + (STRIP + 4 if labelled else 0)
-    height = frame.size.pick(90.0 if series.control else 190.0, 80.0 if series.control else 160.0)
-    panel = Panel(frame.x, _y_scale(series, top + head + height, top + head))
-    drawn = [
-        _shading(frame, panel, series, top + HEAD),
-        panel.y_axis(4 if series.control else 6),
+    panel = Panel(frame.x, _y_scale(series, top + head + _height(frame, series), top + head))
+    dense = _dense(frame, series)
+    shading, hops, points = (
+        (_merged_shading, _merged_hops, _merged_points) if dense else (_shading, _hops, _points)
+    )
+    moving = [
+        shading(panel, series, labelled, top + HEAD),
         _curve(panel, series),
-        _hops(panel, series, labelled),
-        _points(panel, series),
+        hops(panel, series, labelled),
+        points(panel, series),
+    ]
+    drawn = [
+        panel.y_axis(4 if series.control or frame.small else 6),
+        _zero(panel),
+        zooming(frame, *moving),
         _heading(frame, top, series.task, _unit(series)),
     ]
-    return tag("g", *drawn, class_=_kind(frame, series)), panel
-
-
-def _kind(frame: Frame, series: Series) -> str:
-    """Return the classes of a panel; "dense" where dots and arrows would cover one another."""
-    spacing = (frame.x.end - frame.x.start) / max(len(series.steps), 1)
     kind = "control" if series.control else "mode"
-    return f"{kind} dense" if spacing < 5 else kind
+    return (
+        tag(
+            "g",
+            *drawn,
+            class_=f"{kind} dense" if dense else kind,
+            data_task=series.task,
+            data_y=f"{number(top + HEAD)} {number(panel.y.start)}",
+        ),
+        panel,
+    )
+
+
+def zooming(frame: Frame, *moving: str) -> str:
+    """Return what moves with the axis, cut off at its ends."""
+    inner = tag("g", *moving, class_="zoom")
+    return tag("g", inner, clip_path=f"url(#{frame.name}-clip)")
+
+
+def _height(frame: Frame, series: Series) -> float:
+    if frame.small:
+        return frame.size.pick(84.0, 76.0)
+    return frame.size.pick(90.0 if series.control else 190.0, 80.0 if series.control else 160.0)
+
+
+def _dense(frame: Frame, series: Series) -> bool:
+    """Whether dots and arrows would cover one another."""
+    return (frame.x.end - frame.x.start) / max(len(series.steps), 1) < 5
 
 
 def _unit(series: Series) -> str:
@@ -134,16 +175,12 @@ def _y_scale(series: Series, bottom: float, top: float) -> Scale:
     return Scale(max(lo, -1.0), min(hi, 1.0), bottom, top)
 
 
-def _shading(frame: Frame, panel: Panel, series: Series, strip_top: float) -> str:
+def _shading(panel: Panel, series: Series, labelled: Labelled, strip_top: float) -> str:
     drawn = []
-    for window in frame.data.windows:
-        label = window.on(series.task)
-        if label is None:
-            continue
+    for index, window, label in labelled:
         word = _word(series, label)
-        left, right = frame.x(window.first_step), frame.x(window.end_step)
+        left, right = panel.x(window.first_step), panel.x(window.end_step)
         width = right - left
-        box = {"x": left, "width": width}
         inset = {"x": left + 0.5, "width": max(width - 1, 0.5)}
         letter = ""
         if width >= 7:
@@ -153,17 +190,34 @@ def _shading(frame: Frame, panel: Panel, series: Series, strip_top: float) -> st
                 {**LETTERS, **CONTROL_LETTERS}[word],
                 class_=f"letter on-{word}" + ("" if width >= 11 else " small"),
             )
+        shade = tag("rect", x=left, width=width, y=panel.y.end, height=panel.y.start - panel.y.end)
+        slot = tag("rect", y=strip_top, height=STRIP, rx=2, class_="slot", **inset)
         drawn.append(
             tag(
-                "g",
+                "a",
                 title(_about(window, label, word)),
-                tag("rect", y=panel.y.end, height=panel.y.start - panel.y.end, **box),
-                tag("rect", y=strip_top, height=STRIP, rx=2, class_="slot", **inset),
-                letter,
-                class_=f"window {word}",
+                tag("g", shade, slot, letter, class_=f"window {word}"),
+                href=f"#w{index}",
+                tabindex="-1",
             )
         )
     return "".join(drawn)
+
+
+def _merged_shading(panel: Panel, series: Series, labelled: Labelled, strip_top: float) -> str:
+    spans: dict[str, list[Point]] = {}
+    for _, window, label in labelled:
+        span = panel.x(window.first_step), panel.x(window.end_step)
+        spans.setdefault(_word(series, label), []).append(span)
+    return "".join(
+        tag(
+            "g",
+            boxes(found, panel.y.end, panel.y.start - panel.y.end, "shade"),
+            boxes(found, strip_top, STRIP, "slot"),
+            class_=f"window {word}",
+        )
+        for word, found in spans.items()
+    )
 
 
 def _word(series: Series, label: Label) -> str:
@@ -183,8 +237,11 @@ def _curve(panel: Panel, series: Series) -> str:
     lows = panel.points(series.steps, series.lo)
     whole = [(high, low) if high and low else None for high, low in zip(highs, lows, strict=True)]
     band = "".join(path(outline, "band", close=True) for outline in _outlines(whole))
-    zero = panel.level(0.0, "zero") if panel.y.lo < 0 < panel.y.hi else ""
-    return band + zero + panel.curve(series.steps, series.mean, "curve")
+    return band + panel.curve(series.steps, series.mean, "curve")
+
+
+def _zero(panel: Panel) -> str:
+    return panel.level(0.0, "zero") if panel.y.lo < 0 < panel.y.hi else ""
 
 
 def _outlines(edges: Sequence[tuple[Point, Point] | None]) -> list[list[Point]]:
@@ -194,16 +251,40 @@ def _outlines(edges: Sequence[tuple[Point, Point] | None]) -> list[list[Point]]:
     return [[*top, *reversed(bottom)] for top, bottom in zip(upper, lower, strict=True)]
 
 
-def _hops(panel: Panel, series: Series, labelled: Sequence[tuple[Window, Label]]) -> str:
+def _ends(
+    panel: Panel, series: Series, labelled: Labelled
+) -> list[tuple[Window, Label, Point, Point]]:
+    """Return the windows that hop, with the levels before and after."""
     level = dict(zip(series.steps, series.mean, strict=True))
-    drawn = []
-    for window, label in labelled:
+    found = []
+    for _, window, label in labelled:
         start = panel.at(window.first_step, level.get(window.first_step))
         end = panel.at(window.end_step, level.get(window.end_step))
         if label.hop and start and end:
-            about = _about(window, label, _word(series, label))
-            drawn.append(_arrow(start, end, about))
-    return "".join(drawn)
+            found.append((window, label, start, end))
+    return found
+
+
+def _hops(panel: Panel, series: Series, labelled: Labelled) -> str:
+    return "".join(
+        _arrow(start, end, _about(window, label, _word(series, label)))
+        for window, label, start, end in _ends(panel, series, labelled)
+    )
+
+
+def _merged_hops(panel: Panel, series: Series, labelled: Labelled) -> str:
+    ways: dict[str, list[tuple[Point, Point]]] = {"rise": [], "fall": []}
+    for _, _, start, end in _ends(panel, series, labelled):
+        ways[_way(start, end)].append((start, end))
+    return "".join(
+        tag("g", segments(pairs, "shaft"), class_=f"hop {way}")
+        for way, pairs in ways.items()
+        if pairs
+    )
+
+
+def _way(start: Point, end: Point) -> str:
+    return "rise" if end[1] < start[1] else "fall"
 
 
 def _arrow(start: Point, end: Point, tooltip: str) -> str:
@@ -214,8 +295,8 @@ def _arrow(start: Point, end: Point, tooltip: str) -> str:
         d="M1 0L-7 4.2L-7 -4.2Z",
         transform=f"translate({number(end[0])} {number(end[1])}) rotate({number(angle)})",
     )
-    way = "rise" if end[1] < start[1] else "fall"
-    return tag("g", title(tooltip), line(start, end, "shaft"), head, class_=f"hop {way}")
+    drawn = [title(tooltip), line(start, end, "shaft"), tag("g", head, class_="still")]
+    return tag("g", *drawn, class_=f"hop {_way(start, end)}")
 
 
 def _points(panel: Panel, series: Series) -> str:
@@ -233,6 +314,10 @@ def _points(panel: Panel, series: Series) -> str:
     return "".join(drawn)
 
 
+def _merged_points(panel: Panel, series: Series) -> str:
+    return dots(panel.points(series.steps, series.mean), "points")
+
+
 def _loss_panel(frame: Frame, top: float) -> tuple[str, Panel]:
     loss = frame.data.loss
     assert loss is not None, "drawn only where there is one"
@@ -245,9 +330,10 @@ def _loss_panel(frame: Frame, top: float) -> tuple[str, Panel]:
     height = frame.size.pick(90.0, 80.0)
     panel = Panel(frame.x, Scale(lo, hi, top + HEAD + height, top + HEAD))
     smoothing = f"nats per token{', ' + loss.smoothing if loss.smoothing else ''}"
+    curve = panel.curve([step for step, _ in shown], [value for _, value in shown], "curve thin")
     drawn = [
         panel.y_axis(4),
-        panel.curve([step for step, _ in shown], [value for _, value in shown], "curve thin"),
+        zooming(frame, curve),
         _heading(frame, top, "training loss", smoothing),
     ]
     return tag("g", *drawn, class_="loss"), panel
@@ -260,35 +346,5 @@ def _base_line(frame: Frame, last: Panel) -> str:
     x = frame.x(arms.base_step)
     side = "end" if x > frame.size.width * 0.6 else "start"
     caption = text(x + (-5 if side == "end" else 5), 14, "arms start here", class_=f"note {side}")
-    return tag("g", line((x, 3), (x, last.y.start), "base"), caption)
-
-
-def _x_axis(frame: Frame, last: Panel) -> str:
-    ticks = frame.size.pick(10, 4)
-    drawn = [last.x_axis(ticks)]
-    steps, tokens = _token_axis(frame.data)
-    for tick in frame.x.ticks(ticks):
-        shown = _interpolate(tick, steps, tokens)
-        if shown is not None:
-            drawn.append(
-                text(frame.x(tick), last.y.start + 31, short_count(shown), class_="tick2 middle")
-            )
-    drawn.append(text(0, last.y.start + 16, "step", class_="tick2"))
-    drawn.append(text(0, last.y.start + 31, "tokens", class_="tick2"))
-    return "".join(drawn)
-
-
-def _token_axis(data: ReportData) -> tuple[list[int], list[int]]:
-    known = {
-        s: t for series in data.series for s, t in zip(series.steps, series.tokens, strict=True)
-    }
-    steps = sorted(known)
-    return steps, [known[step] for step in steps]
-
-
-def _interpolate(step: float, steps: Sequence[int], tokens: Sequence[int]) -> float | None:
-    """Return the tokens at a step between two checkpoints, None outside them."""
-    for left, right, low, high in zip(steps, steps[1:], tokens, tokens[1:], strict=False):
-        if left <= step <= right:
-            return low + (high - low) * (step - left) / (right - left)
-    return None
+    base = line((x, 3), (x, last.y.start), "base")
+    return zooming(frame, base, tag("g", caption, class_="still"))

@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from curate.report.data import Endpoint, ReportData, Window, finite
+from curate.report.sentences import quotable
 from curate.report.words import headline
 
 SCHEMA = 1
@@ -26,7 +27,9 @@ def summary(data: ReportData) -> dict[str, Any]:
             "versions": dict(data.study.versions),
         },
         "headline": headline(data),
+        "quotable": list(quotable(data)),
         "primary_task": data.primary_task,
+        "sources": list(data.sources),
         "windows": [_plain(window, without=("labels",)) for window in data.windows],
         "labels": [row for window in data.windows for row in _labels(window, data.rule.version)],
         "label_rule": _plain(data.rule),

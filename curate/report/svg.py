@@ -62,6 +62,34 @@ def path(points: Iterable[Point], class_: str, *, close: bool = False) -> str:
     return tag("path", d=f"M{'L'.join(steps)}{'Z' if close else ''}", class_=class_)
 
 
+def boxes(spans: Iterable[Point], top: float, height: float, class_: str) -> str:
+    """Return rectangles of one height as one element, those that touch drawn as one."""
+    joined: list[list[float]] = []
+    for left, right in spans:
+        if joined and left - joined[-1][1] < 0.01:
+            joined[-1][1] = right
+        else:
+            joined.append([left, right])
+    down = f"v{number(height)}"
+    drawn = [
+        f"M{number(left)} {number(top)}h{number(right - left)}{down}h{number(left - right)}z"
+        for left, right in joined
+    ]
+    return tag("path", d="".join(drawn), class_=class_) if drawn else ""
+
+
+def dots(points: Iterable[Point | None], class_: str) -> str:
+    """Return a dot at every point, as one element: strokes of no length with round ends."""
+    drawn = [f"M{number(at[0])} {number(at[1])}h0" for at in points if at is not None]
+    return tag("path", d="".join(drawn), class_=class_) if drawn else ""
+
+
+def segments(pairs: Iterable[tuple[Point, Point]], class_: str) -> str:
+    """Return straight lines as one element."""
+    drawn = [f"M{number(a[0])} {number(a[1])}L{number(b[0])} {number(b[1])}" for a, b in pairs]
+    return tag("path", d="".join(drawn), class_=class_) if drawn else ""
+
+
 def marker(shape: str, centre: Point, size: float, class_: str, tooltip: str) -> str:
     """Return a mark with a tooltip; shapes: circle, up, down, square, diamond."""
     x, y = centre

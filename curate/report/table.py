@@ -10,6 +10,7 @@ from rich.text import Text
 
 from curate.report import words
 from curate.report.data import Arms, Endpoint, Mixtures, ReportData, Transfer
+from curate.report.sentences import quotable
 
 STYLES = {"pattern": "yellow", "generalization": "cyan", "neutral": "green", "undecided": "dim"}
 STYLES |= {"moved": "bold", "still": "dim"}
@@ -17,9 +18,10 @@ LEFT = ("window", "label", "arm", "expected", "reference", "endpoint", "mixture"
 
 
 def overview(data: ReportData) -> Group:
-    """Return what a finished study prints: headline, its basis, and the short tables."""
+    """Return what a finished study prints: headline, the sentences to quote, and short tables."""
     parts: list[RenderableType] = [Text(words.headline(data), style="bold")]
-    parts += [Text(sentence) for sentence in words.basis(data)]
+    parts += [Text(f"{i}. {said}") for i, said in enumerate(quotable(data), start=1)]
+    parts += [Text(sentence, style="dim") for sentence in words.basis(data)]
     parts += [Text(f"- {sentence}", style="dim") for sentence in words.caveats(data)]
     tables = [label_table(data)]
     if data.transfer is not None:

@@ -14,6 +14,8 @@ VERDICTS = (
 )
 # Verdicts which say that training on curated data did something to the mode.
 CLAIMS = frozenset({"controlled", "shifted", "stabilized-only"})
+# More tasks than this are shown by family and in the strip, not side by side.
+MANY_TASKS = 6
 
 Number = float | None
 

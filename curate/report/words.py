@@ -68,10 +68,10 @@ def probability(value: float | None) -> str:
     return "< 0.001" if known < 0.001 else f"{known:.3f}"
 
 
-def share(value: float | None) -> str:
-    """Return a share in whole per cent."""
+def share(value: float | None, digits: int = 0) -> str:
+    """Return a share in per cent, whole ones unless digits are asked for."""
     known = finite(value)
-    return MISSING if known is None else f"{100 * known:.0f} %"
+    return MISSING if known is None else f"{100 * known:.{digits}f} %"
 
 
 def count(value: int) -> str:
@@ -90,7 +90,7 @@ def short_count(value: float) -> str:
 def headline(data: ReportData) -> str:
     """Return the study's outcome so far, in one sentence."""
     if data.transfer is not None and (data.verdict is None or not data.transfers):
-        return _TRANSFER_HEADLINES[_outcome(data.transfer)]
+        return _TRANSFER_HEADLINES[outcome(data.transfer)]
     if data.verdict is not None:
         return _first(data.verdict.sentences[0])[0]
     return f"{_labels_sentence(data)[:-1]}; whether the labels transfer was not checked."
@@ -107,8 +107,6 @@ def basis(data: ReportData) -> list[str]:
         said.append("" if data.transfer else "Whether the labels transfer was not checked.")
     if data.transfer is not None:
         said += [as_sentence(data.transfer.sentence), "" if data.transfers else NO_CLAIM]
-    if data.transfer is not None or data.verdict is not None:
-        said.append(_labels_sentence(data))
     return [sentence for sentence in said if sentence]
 
 
@@ -123,10 +121,10 @@ def arms_caution(data: ReportData) -> str:
     """Return what is said above arms whose labels did not pass the check, "" where they did."""
     if data.transfer is None or data.transfers:
         return ""
-    return f"Shown for the record. {_ARMS_CAUTIONS[_outcome(data.transfer)]}"
+    return f"Shown for the record. {_ARMS_CAUTIONS[outcome(data.transfer)]}"
 
 
-def _outcome(transfer: Transfer) -> str:
+def outcome(transfer: Transfer) -> str:
     """Return the check's verdict, "not-shown" where its interval reaches above the threshold."""
     if transfer.verdict == "not-transferable" and not transfer.excluded:
         return "not-shown"

@@ -76,7 +76,10 @@ class Prompting:
     count
         How many demonstrations.
     joiner
-        Between demonstrations, and before the test.
+        Between demonstrations, and before the test. A single line break is one token to every
+        common tokenizer, whatever follows; of a blank line, tokenizers in GPT-2's manner make two
+        tokens before a text and one at the end, so that none would end an answer as demonstrations
+        do.
     per_item
         Draw anew for every test, as the authors do for some families. Else all tests of a demo seed
         stand behind one draw, which is scored once.
@@ -84,13 +87,12 @@ class Prompting:
         Between a prompt and its answer.
     terminator
         Ends an answer that is scored, so that none is a token prefix of its rival. By default what
-        ends the demonstrations' answers: a blank line is one token to many tokenizers, and a single
-        line break after such demonstrations would be improbable whatever the answer.
+        ends the demonstrations' answers: another would be improbable whatever the answer.
     """
 
     demos: Literal["none", "balanced", "random", "ordered"]
     count: int = 0
-    joiner: str = "\n\n"
+    joiner: str = "\n"
     per_item: bool = False
     gap: str = " "
     terminator: str | None = None

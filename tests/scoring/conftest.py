@@ -1,14 +1,15 @@
-"""Tiny checkpoints, and the Hub twice: as a server on loopback, and as a cache on disk."""
+"""Tiny models, and the Hub twice: as a server on loopback, and as a cache on disk."""
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
 
 Files = dict[str, bytes]
@@ -20,8 +21,7 @@ WORDS += [f"w{i}" for i in range(96)]
 def write_tiny(path: Path, seed: int) -> None:
     """Write a checkpoint folder: an Olmo3 of two layers, and a tokenizer of words."""
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import Olmo3Config, Olmo3ForCausalLM, PreTrainedTokenizerFast
+    from transformers import Olmo3Config, Olmo3ForCausalLM
 
     torch.manual_seed(seed)
     config = Olmo3Config(
@@ -38,11 +38,91 @@ def write_tiny(path: Path, seed: int) -> None:
         eos_token_id=1,
     )
     Olmo3ForCausalLM(config).save_pretrained(path)
-    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<pad>"))
+    word_tokenizer(WORDS).save_pretrained(path)
+
+
+def word_tokenizer(known: Sequence[str]) -> Any:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(known)}, unk_token="<pad>"))
     words.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
-    PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=words, eos_token="<eos>", pad_token="<pad>", unk_token=None
-    ).save_pretrained(path)
+    )
+
+
+class Toy:
+    """A model that tests train, and the monitor of its training."""
+
+    words = ("<pad>", "<eos>", "Q", "A", "\n", "+", *map(str, range(21)))
+    tasks = ("successive_answer/addition", "repetitive_answer/addition")
+
+    def __init__(self) -> None:
+        self.tokenizer = word_tokenizer(self.words)
+
+    def model(self, *, dropout: float = 0.2) -> Any:
+        """Return the model before its first step, the same every time."""
+        import torch
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        torch.manual_seed(5)
+        config = LlamaConfig(
+            vocab_size=len(self.words),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=48,
+            max_position_embeddings=64,
+            initializer_range=0.3,
+            attention_dropout=dropout,
+            pad_token_id=0,
+            eos_token_id=1,
+            bos_token_id=1,
+        )
+        return LlamaForCausalLM(config)
+
+    def batch(self, step: int) -> Any:
+        """Return the token ids of a step, int64[4, 12]."""
+        import torch
+
+        rng = np.random.default_rng(step)
+        return torch.from_numpy(rng.integers(2, len(self.words), size=(4, 12)))
+
+    def train(
+        self, model: Any, steps: Sequence[int], monitor: Any = None, optimizer: Any = None
+    ) -> list[float]:
+        """Return the losses of a loop of one's own, whose dropout goes on from step to step."""
+        import torch
+
+        optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=1e-2)
+        model.train()
+        losses = []
+        for step in steps:
+            loss = model(input_ids=self.batch(step), labels=self.batch(step)).loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(float(loss.detach()))
+            if monitor:
+                monitor.step(step, model, losses[-1])
+        return losses
+
+    def monitor(self, out: Path, *, every: int = 2, **more: Any) -> Any:
+        from scoring.monitor import Monitor, monitor_blocks
+
+        small = monitor_blocks(self.tasks, demo_seeds=2, items=6)
+        return Monitor(small, self.tokenizer, every=every, out=out, **more)
+
+    @staticmethod
+    def lines(path: Path) -> list[dict[str, Any]]:
+        """Return the readings that a monitor has written."""
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def toy() -> Toy:
+    return Toy()
 
 
 @pytest.fixture(scope="session")

@@ -8,20 +8,20 @@ from statsmodels.tools import add_constant
 
 from scoring.deltas import delta_table, level_regression, two_sided_p
 from scoring.hops import false_discovery
-from scoring.series import SeedSeries
+from scoring.series import ClusterSeries
 from windows.errors import DataError
 
 
-def series_of(values: np.ndarray) -> SeedSeries:
+def series_of(values: np.ndarray) -> ClusterSeries:
     steps, seeds = values.shape
-    return SeedSeries(
+    return ClusterSeries(
         "successive/addition", 340 + 16 * np.arange(steps), np.arange(seeds), values.astype(float)
     )
 
 
 def planted(
     effects: np.ndarray, *, persistence: float, seeds: int = 16, noise: float = 0.1, seed: int = 0
-) -> SeedSeries:
+) -> ClusterSeries:
     """An AR(1) level moved by known window effects, plus noise of every (checkpoint, demo seed)."""
     rng = np.random.default_rng(seed)
     level = np.zeros(len(effects) + 1)

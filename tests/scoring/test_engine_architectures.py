@@ -48,14 +48,6 @@ SLIDING = {
 GEMMA = {**SLIDING, "query_pre_attn_scalar": 12, "final_logit_softcapping": 20.0}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def peaked(kind: Any, config: type, attention: str, **changes: Any) -> Any:
     """Attention and next token are nearly flat in a random model, which hides errors: sharpen."""
     torch.manual_seed(11)

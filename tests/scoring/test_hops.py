@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from scoring.hops import equivalence_p, false_discovery, hop_table
+from scoring.hops import equivalence_p, false_discovery, hop_table, with_study_q
 
 
 def table(delta: list[float], se: list[float], df: float = 30.0) -> pl.DataFrame:
@@ -50,3 +50,23 @@ def test_equivalence_is_the_interval_inside(
 def test_equivalence_without_error() -> None:
     p = equivalence_p(np.array([0.01, 0.05, 0.1]), np.zeros(3), np.full(3, 5.0), 0.05)
     np.testing.assert_array_equal(p, [0.0, 1.0, 1.0])
+
+
+def test_q_over_a_study_is_over_all_its_pairs_and_pooled_keeps_to_itself() -> None:
+    rng = np.random.default_rng(0)
+    made = {
+        task: rng.uniform(0, 1, size) ** 3 for task, size in (("a/b", 6), ("pooled", 5), ("c/d", 4))
+    }
+    tables = {task: pl.DataFrame({"p": p, "q": false_discovery(p)}) for task, p in made.items()}
+    found = with_study_q(tables)
+    assert list(found) == list(made)
+    both = np.concatenate([made["a/b"], made["c/d"]])
+    for name, method in (("q_study", "fdr_bh"), ("q_study_by", "fdr_by")):
+        expected = false_discovery(both, method=method)
+        np.testing.assert_array_equal(found["a/b"][name], expected[:6])
+        np.testing.assert_array_equal(found["c/d"][name], expected[6:])
+        np.testing.assert_array_equal(
+            found["pooled"][name], false_discovery(made["pooled"], method=method)
+        )
+    assert found["a/b"]["q"].equals(tables["a/b"]["q"])
+    assert with_study_q({}) == {}

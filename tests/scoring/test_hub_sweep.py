@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from scoring import jobs as module
+from scoring import loading as module
 from scoring.items import items_path, read_items
 from scoring.loading import load_model
 from scoring.prefetch import FETCHED, Fetching

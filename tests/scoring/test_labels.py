@@ -1,11 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 from scipy import stats
 
 from scoring.deltas import delta_table
-from scoring.labels import RULE_VERSION, label_windows
-from scoring.series import SeedSeries
+from scoring.labels import RULE_VERSION, label_windows, may_label
+from scoring.series import ClusterSeries
+from scoring.state_space import Decomposition
 from windows.errors import DataError
 from windows.run import Window
 
@@ -30,18 +33,18 @@ SCHEMA = {
 
 def planted(
     effects: np.ndarray, *, persistence: float = 0.6, seeds: int = 16, noise: float = 0.05
-) -> SeedSeries:
+) -> ClusterSeries:
     rng = np.random.default_rng(7)
     level = np.zeros(len(effects) + 1)
     for window, effect in enumerate(effects):
         level[window + 1] = persistence * level[window] + effect
     values = level[:, None] + rng.normal(0, 0.2, seeds) + rng.normal(0, noise, (len(level), seeds))
-    return SeedSeries(
+    return ClusterSeries(
         "successive/addition", 340 + 16 * np.arange(len(level)), np.arange(seeds), values
     )
 
 
-def tiles(series: SeedSeries) -> list[Window]:
+def tiles(series: ClusterSeries) -> list[Window]:
     return [
         Window(f"stage1-{a}:{b}", "stage1", int(a), int(b), int(a), int(b), int(b - a) * 2048)
         for a, b in zip(series.steps, series.steps[1:], strict=False)
@@ -106,3 +109,25 @@ def test_windows_may_come_in_any_order_but_must_fit() -> None:
     for wrong in (windows[1:], windows[:3] + windows[4:], [*windows, windows[0]]):
         with pytest.raises(DataError, match="windows are not those"):
             label_windows(series, wrong, **settings)
+
+
+@pytest.mark.parametrize("lo", [0.0, 0.2])
+@pytest.mark.parametrize("transfer", [None, "transferable", "not-transferable", "underpowered"])
+def test_windows_are_labelled_on_persistence_or_transfer(lo: float, transfer: str | None) -> None:
+    found = Decomposition(0.4, lo, 0.7, 0.95, 0.5, 0.9, 0.1, 0.1, 0.05, 0.0)
+    allowed, sentence = may_label(found, transfer)
+    assert allowed == (lo > 0 or transfer == "transferable")
+    assert sentence.startswith(
+        "Windows are labelled" if allowed else "Windows are described and not"
+    )
+    assert f"95% interval {lo:.0%} to 70%" in sentence
+
+
+def test_series_by_item_group_are_labelled_alike() -> None:
+    series = planted(np.random.default_rng(0).normal(0, 0.2, 20))
+    names = np.array([f"group{c}" for c in series.clusters])
+    grouped = replace(series, clusters=names, unit="item group")
+    settings = {"rule": "innovation", "alpha": 0.05, "minimum": 0.05}
+    assert label_windows(grouped, tiles(series), **settings).equals(
+        label_windows(series, tiles(series), **settings)
+    )

@@ -1,74 +1,19 @@
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-from scoring.monitor import Monitor, monitor_blocks
-
-WORDS = ["<pad>", "<eos>", "Q", "A", "\n", "+", *map(str, range(21))]
-TASKS = ("successive_answer/addition", "repetitive_answer/addition")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def toy_tokenizer() -> Any:
-    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<pad>"))
-    words.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
-    return PreTrainedTokenizerFast(
-        tokenizer_object=words, eos_token="<eos>", pad_token="<pad>", unk_token=None
-    )
-
-
-def toy_model(*, dropout: float = 0.2) -> Any:
-    torch.manual_seed(5)
-    config = LlamaConfig(
-        vocab_size=len(WORDS),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=48,
-        max_position_embeddings=64,
-        initializer_range=0.3,
-        attention_dropout=dropout,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=1,
-    )
-    return LlamaForCausalLM(config)
-
-
-def batch(step: int) -> torch.Tensor:
-    rng = np.random.default_rng(step)
-    return torch.from_numpy(rng.integers(2, len(WORDS), size=(4, 12)))
-
-
-def make(out: Path, *, every: int = 2, **more: Any) -> Monitor:
-    small = monitor_blocks(TASKS, demo_seeds=2, items=6)
-    return Monitor(small, toy_tokenizer(), every=every, out=out, **more)
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def trained(folder: Path, callbacks: list[Any], *, resume: bool = False) -> tuple[Any, list[float]]:
+def trained(
+    toy: Any, folder: Path, callbacks: list[Any], *, resume: bool = False
+) -> tuple[Any, list[float]]:
     """The real Trainer: nine steps, losses logged at every one of them."""
     from transformers import Trainer, TrainingArguments
 
-    rows = [{"input_ids": row, "labels": row} for i in range(9) for row in batch(i)]
-    model = toy_model()
+    rows = [{"input_ids": row, "labels": row} for i in range(9) for row in toy.batch(i)]
+    model = toy.model()
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=9,
@@ -89,27 +34,27 @@ def trained(folder: Path, callbacks: list[Any], *, resume: bool = False) -> tupl
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_transformers_trainer(tmp_path: Path) -> None:
+def test_transformers_trainer(toy: Any, tmp_path: Path) -> None:
     pytest.importorskip("accelerate")
-    alone, losses = trained(tmp_path / "alone", [])
-    monitor = make(tmp_path / "a.jsonl", every=4)
-    watched, same = trained(tmp_path / "watched", [monitor.transformers_callback()])
+    alone, losses = trained(toy, tmp_path / "alone", [])
+    monitor = toy.monitor(tmp_path / "a.jsonl", every=4)
+    watched, same = trained(toy, tmp_path / "watched", [monitor.transformers_callback()])
     assert losses == same
     for one, other in zip(alone.parameters(), watched.parameters(), strict=True):
         assert torch.equal(one, other)
-    rows = lines(monitor.out)
+    rows = toy.lines(monitor.out)
     assert [(r["step"], r["loss"]) for r in rows[::2]] == [
         (0, None),
         (4, losses[3]),
         (8, losses[7]),
     ]
     before = monitor.out.read_bytes()
-    again = make(monitor.out, every=4)
-    trained(tmp_path / "watched", [again.transformers_callback()], resume=True)
+    again = toy.monitor(monitor.out, every=4)
+    trained(toy, tmp_path / "watched", [again.transformers_callback()], resume=True)
     assert monitor.out.read_bytes() == before
 
 
-def olmo_core_model() -> Any:
+def olmo_core_model(toy: Any) -> Any:
     """OLMo 3's architecture, tiny, with a window that is shorter than the prompts."""
     from olmo_core.nn.attention import AttentionBackendName, SlidingWindowAttentionConfig
     from olmo_core.nn.transformer import TransformerBlockType, TransformerConfig
@@ -117,7 +62,7 @@ def olmo_core_model() -> Any:
     torch.manual_seed(5)
     config = TransformerConfig.llama_like(
         d_model=32,
-        vocab_size=len(WORDS),
+        vocab_size=len(toy.words),
         n_layers=4,
         n_heads=4,
         block_name=TransformerBlockType.reordered_norm,
@@ -134,7 +79,7 @@ def olmo_core_model() -> Any:
     return config.build(init_device="cpu")
 
 
-def olmo_core_trained(folder: Path, callbacks: dict[str, Any]) -> Any:
+def olmo_core_trained(toy: Any, folder: Path, callbacks: dict[str, Any]) -> Any:
     """OLMo-core's real Trainer: six steps."""
     from olmo_core.data import DataCollator, NumpyFSLDatasetConfig, TokenizerConfig
     from olmo_core.data.data_loader import NumpyDataLoaderBase
@@ -142,10 +87,11 @@ def olmo_core_trained(folder: Path, callbacks: dict[str, Any]) -> Any:
     from olmo_core.train import Duration, TrainerConfig
     from olmo_core.train.train_module import TransformerTrainModuleConfig
 
-    np.random.default_rng(0).integers(2, len(WORDS), 800).astype(np.uint32).tofile(folder / "a.npy")
+    tokens = np.random.default_rng(0).integers(2, len(toy.words), 800)
+    tokens.astype(np.uint32).tofile(folder / "a.npy")
     dataset = NumpyFSLDatasetConfig(
         paths=[str(folder / "a.npy")],
-        tokenizer=TokenizerConfig(vocab_size=len(WORDS), eos_token_id=1, pad_token_id=0),
+        tokenizer=TokenizerConfig(vocab_size=len(toy.words), eos_token_id=1, pad_token_id=0),
         work_dir=str(folder / "work"),
         sequence_length=16,
     ).build()
@@ -153,13 +99,13 @@ def olmo_core_trained(folder: Path, callbacks: dict[str, Any]) -> Any:
     loader = NumpyDataLoaderBase.wrap_numpy_dataset(
         dataset,
         global_batch_size=64,
-        collator=DataCollator(pad_token_id=0, vocab_size=len(WORDS)),
+        collator=DataCollator(pad_token_id=0, vocab_size=len(toy.words)),
         dp_world_size=1,
         dp_rank=0,
     )
     module = TransformerTrainModuleConfig(
         rank_microbatch_size=64, max_sequence_length=16, optim=AdamWConfig(lr=1e-2)
-    ).build(olmo_core_model(), device=torch.device("cpu"))
+    ).build(olmo_core_model(toy), device=torch.device("cpu"))
     trainer = TrainerConfig(
         save_folder=str(folder / "save"),
         save_overwrite=True,
@@ -174,14 +120,14 @@ def olmo_core_trained(folder: Path, callbacks: dict[str, Any]) -> Any:
     return module.model
 
 
-def test_the_twin_of_an_olmo_core_model_follows_it() -> None:
+def test_the_twin_of_an_olmo_core_model_follows_it(toy: Any) -> None:
     from scoring.monitor_callbacks import olmo_core_twin
 
-    model = olmo_core_model()
+    model = olmo_core_model(toy)
     state = torch.get_rng_state()
     twin = olmo_core_twin(model)
     assert torch.equal(state, torch.get_rng_state())
-    tokens = batch(0)
+    tokens = toy.batch(0)
     for _ in range(2):
         with torch.no_grad():
             expected = model(tokens)
@@ -195,13 +141,13 @@ def test_the_twin_of_an_olmo_core_model_follows_it() -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_olmo_core_trainer(tmp_path: Path) -> None:
-    monitor = make(tmp_path / "a.jsonl", every=3)
-    watched = olmo_core_trained(tmp_path, {"monitor": monitor.olmo_core_callback()})
-    alone = olmo_core_trained(tmp_path, {})
+def test_olmo_core_trainer(toy: Any, tmp_path: Path) -> None:
+    monitor = toy.monitor(tmp_path / "a.jsonl", every=3)
+    watched = olmo_core_trained(toy, tmp_path, {"monitor": monitor.olmo_core_callback()})
+    alone = olmo_core_trained(toy, tmp_path, {})
     for one, other in zip(alone.parameters(), watched.parameters(), strict=True):
         assert torch.equal(one, other)
-    rows = lines(monitor.out)
+    rows = toy.lines(monitor.out)
     assert [row["step"] for row in rows[::2]] == [0, 3, 6]
     assert [row["loss"] is None for row in rows[::2]] == [True, False, False]
     assert rows[0]["margin"] != rows[-2]["margin"]

@@ -125,3 +125,17 @@ def test_what_a_study_says_nothing_of_is_refused(
     assert "transfer" in ask(capsys, "transfer", write(labels={"task": TASK}), code=2)
     done = ask(capsys, "status", write(), "--json")
     assert [step["name"] for step in done["steps"]] == ["pretrain", "scores"]
+
+
+def test_a_run_without_data_or_training_is_reported(
+    cached: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = write(labels={"task": TASK, "rule": "delta"})
+    found = ask(capsys, "report", study, "--json")
+    assert Path("modehop-out/released/report.html").stat().st_size > 0
+    assert found["verdict"] is None and found["transfer_check"] is None
+    assert ask(capsys, "run", study, "--json")["labels"] == found["labels"]
+    nulls = ask(capsys, "null", study, "--json")
+    assert {row["null"] for row in nulls["findings"]} >= {"identity"} or not nulls["verdicts"]
+    refused = ask(capsys, "null", study, "--check", "averaging", code=2)
+    assert "averaging" in refused

@@ -2,7 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from scoring.series import SeedSeries, pooled, seed_series
+from scoring.series import ClusterSeries, pooled, seed_series
 from windows.errors import DataError
 
 
@@ -99,11 +99,11 @@ def test_a_score_that_is_no_number_is_refused_with_its_step(scores) -> None:
 
 def test_pooling_averages_tasks_within_seeds(scores) -> None:
     one = seed_series(items_of(*scores), "successive/addition")
-    other = SeedSeries("repetitive/addition", one.steps, one.seeds, one.values + 0.2)
+    other = ClusterSeries("repetitive/addition", one.steps, one.seeds, one.values + 0.2)
     both = pooled([one, other])
     assert both.task == "pooled"
     np.testing.assert_allclose(both.values, one.values + 0.1)
     with pytest.raises(DataError, match="seeds"):
-        pooled([one, SeedSeries("other/task", one.steps, one.seeds + 1, one.values)])
+        pooled([one, ClusterSeries("other/task", one.steps, one.seeds + 1, one.values)])
     with pytest.raises(DataError, match="no task"):
         pooled([])

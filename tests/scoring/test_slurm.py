@@ -195,9 +195,9 @@ def slurm_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
 def needs_slurm(test: Callable[..., None]) -> Callable[..., None]:
     absent = ", ".join(WITHOUT) or "root"
     reason = f"needs root and slurm-wlm and munge of Debian; absent: {absent}"
-    return pytest.mark.slow(
-        pytest.mark.skipif(bool(WITHOUT) or os.geteuid() != 0, reason=reason)(test)
-    )
+    able = pytest.mark.skipif(bool(WITHOUT) or os.geteuid() != 0, reason=reason)(test)
+    # Its one node is the whole machine: one test at a time.
+    return pytest.mark.xdist_group("slurm")(pytest.mark.slow(able))
 
 
 @needs_slurm

@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import Olmo3Config, Olmo3ForCausalLM, PreTrainedTokenizerFast
 
-from scoring import jobs as module
+from scoring import loading as module
 from scoring.items import ITEMS, items_path, read_items
 from scoring.loading import Compute
 from scoring.suite.registry import blocks, tasks

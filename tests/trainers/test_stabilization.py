@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import cache
 from math import comb
 
 import numpy as np
@@ -9,7 +10,13 @@ from hypothesis import strategies as st
 
 from scoring.transfer import TransferVerdict
 from trainers.comparisons import Endpoint, Hypothesis, compare
-from trainers.stabilization import _primary_words, stabilization, summarize_runs, switches
+from trainers.stabilization import (
+    Stabilization,
+    _primary_words,
+    stabilization,
+    summarize_runs,
+    switches,
+)
 from windows.errors import ConfigError, DataError
 
 TRANSFERABLE = TransferVerdict(
@@ -46,6 +53,12 @@ def arms_of(
             rows.append((arm, seed, mean + wiggle, spread + wiggle, count, control, 2.0 + wiggle))
     names = ["arm", "seed", "mean_soft", "within_sd", "switches", "control", "loss"]
     return pl.DataFrame(rows, schema=names, orient="row")
+
+
+@cache
+def controlled() -> Stabilization:
+    """The plain case, in which everything holds."""
+    return stabilization(arms_of(CONTROLLED), TRANSFERABLE)
 
 
 def changed(**arms: tuple[float, float, int]) -> dict[str, tuple[float, float, int]]:
@@ -127,7 +140,7 @@ def test_uneven_runs_are_refused() -> None:
 
 
 def test_control_is_claimed_where_everything_holds() -> None:
-    found = stabilization(arms_of(CONTROLLED), TRANSFERABLE)
+    found = controlled()
     assert found.verdict == "controlled"
     assert found.primary.difference == pytest.approx(1.2)
     assert found.primary.p == pytest.approx(1 / comb(10, 5))
@@ -140,7 +153,7 @@ def test_control_is_claimed_where_everything_holds() -> None:
 
 
 def test_five_runs_just_pass_holm_and_four_cannot() -> None:
-    five = stabilization(arms_of(CONTROLLED, runs=5), TRANSFERABLE)
+    five = controlled()
     assert len(five.secondary) == 12
     assert max(row.p_holm for row in five.secondary) == pytest.approx(12 / 252)
     assert 12 / 252 < 0.05
@@ -197,7 +210,7 @@ def test_the_contrast_registers_the_direction() -> None:
 
 def test_order_of_rows_and_further_arms_change_nothing() -> None:
     runs = arms_of(CONTROLLED | {"fifth": (0.3, 0.2, 1)})
-    plain = stabilization(arms_of(CONTROLLED), TRANSFERABLE)
+    plain = controlled()
     mixed = stabilization(runs.sample(fraction=1.0, shuffle=True, seed=3), TRANSFERABLE)
     assert mixed.secondary == plain.secondary
     assert "fifth" in mixed.arms
@@ -228,7 +241,7 @@ def says(found: list[str], *parts: str) -> bool:
 
 @pytest.mark.slow
 def test_caveats_apply_where_they_should() -> None:
-    clean = list(stabilization(arms_of(CONTROLLED), TRANSFERABLE).sentences)
+    clean = list(controlled().sentences)
     assert not says(clean, "not a pure mode change")
     assert not says(clean, "Held-out loss")
     assert says(clean, "one checkpoint of one pre-training run")
@@ -256,7 +269,7 @@ def test_caveats_apply_where_they_should() -> None:
 
 
 def test_the_last_caveat_says_what_a_seed_redraws_and_what_not() -> None:
-    last = stabilization(arms_of(CONTROLLED), TRANSFERABLE).sentences[-1]
+    last = controlled().sentences[-1]
     assert "takes the same windows for every seed" in last
     assert "only uncontrolled and placebo draw windows anew" in last
     assert "draws of data" not in last
@@ -308,4 +321,4 @@ def test_ties_in_switches_are_said() -> None:
     # Six zeros among ten: any five of them will do.
     assert row.p == row.floor == pytest.approx(comb(6, 5) / comb(10, 5))
     assert says(list(found.sentences), "ties", f"below {row.floor:.3f}")
-    assert not says(list(stabilization(arms_of(CONTROLLED), TRANSFERABLE).sentences), "ties")
+    assert not says(list(controlled().sentences), "ties")

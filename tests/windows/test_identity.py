@@ -143,7 +143,7 @@ def test_frozen_records_count_as_their_fields_whatever_their_class() -> None:
         {1: "x"},
         {Colour.RED: 1},
     ],
-    ids=repr,
+    ids=lambda bad: type(bad).__name__,
 )
 def test_what_has_no_stable_form_is_refused_with_its_place(bad: Any) -> None:
     with pytest.raises(ConfigError) as refused:

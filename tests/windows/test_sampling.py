@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -152,29 +153,29 @@ def test_a_weighted_mean_estimates_the_windows():
     assert abs(unweighted - values.mean()) > 10 * spread, "without the weights it is biased"
 
 
-def huntington_hill(sizes: list[int], count: int) -> list[int]:
+def huntington_hill(sizes: list[int]) -> Iterator[list[int]]:
     """Seat after seat, each where the square root of the size is worst represented."""
     seats = [0] * len(sizes)
-    for _ in range(min(count, sum(sizes))):
+    for _ in range(sum(sizes)):
         behind = [
             (-np.inf if not seats[k] else -size / (seats[k] * (seats[k] + 1)), k)
             for k, size in enumerate(sizes)
             if seats[k] < size
         ]
         seats[min(behind)[1]] += 1
-    return seats
+        yield list(seats)
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=7))
 def test_a_growing_allocation_never_takes_back(sizes):
     held = np.array(sizes)
-    before = np.zeros_like(held)
+    before, expected = np.zeros_like(held), [[], *huntington_hill(sizes)]
     for count in range(len(sizes), sum(sizes) + 3):
         given_out = allocate(held, count)
         assert given_out.sum() == min(count, sum(sizes))
         assert (given_out >= 1).all() and (given_out <= held).all()
         assert (given_out >= before).all()
-        assert given_out.tolist() == huntington_hill(sizes, count)
+        assert given_out.tolist() == expected[min(count, sum(sizes))]
         before = given_out
 
 

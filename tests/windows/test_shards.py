@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -177,18 +178,20 @@ def test_after_a_kill_the_same_bytes_come_out(tmp_path: Path):
     assert contents(tmp_path / "a") == contents(write_table(tmp_path / "b", table_of(7)))
 
 
-@pytest.fixture
-def small_disk() -> Iterator[None]:
-    """No file grows beyond 64 KiB, as on a disk that is full."""
+@contextmanager
+def small_files() -> Iterator[None]:
+    """No file grows beyond 64 KiB, as on a disk that is full; nor does one pytest prints to."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, small_disk: None):
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path):
     tokens = np.zeros((3000, 8), dtype=np.uint32)
-    with pytest.raises(OSError, match="File too large"):
+    with pytest.raises(OSError, match="File too large"), small_files():
         write_table(tmp_path, tokens, shard_tokens=tokens.size)
     assert contents(tmp_path) == {}
 
@@ -255,7 +258,9 @@ def test_a_line_break_in_bounds_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"text", gzip.compress(b"1,2\n"), gzip.compress(b"1,2,a")[:-3]]
+    "data",
+    [b"", b"text", gzip.compress(b"1,2\n"), gzip.compress(b"1,2,a")[:-3]],
+    ids=["empty", "no gzip", "too few columns", "cut short"],
 )
 def test_damaged_bounds_are_refused(tmp_path: Path, data: bytes):
     (tmp_path / "a.csv.gz").write_bytes(data)

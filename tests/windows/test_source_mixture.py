@@ -170,7 +170,7 @@ def read(files: tuple[SelectedFile, ...], order: DataOrder, ids: np.ndarray) -> 
     ]
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(mixture=mixtures())
 def test_the_selection_is_olmo_cores(folder: Path, mixture: dict[str, Any]):
     mixture = in_folder(mixture, folder)
@@ -183,7 +183,7 @@ def test_the_selection_is_olmo_cores(folder: Path, mixture: dict[str, Any]):
     assert select(**mixture) == tuple(file for file in expected if file.bytes)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(mixture=mixtures(), chunk=st.sampled_from([None, 1, 2, 4]), batch=st.integers(1, 5))
 def test_every_batch_is_olmo_cores(
     folder: Path, mixture: dict[str, Any], chunk: int | None, batch: int

@@ -20,8 +20,18 @@ def square(x: int) -> int:
     return x * x
 
 
-def slow_first(x: int) -> int:
-    time.sleep(0.3 if x == 0 else 0.0)
+def wait_for(path: str) -> None:
+    """Wait until a file is there."""
+    end = time.monotonic() + 30
+    while not Path(path).exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def first_waits(job: tuple[int, str | None]) -> int:
+    x, awaited = job
+    if x == 0 and awaited:
+        wait_for(awaited)
     return x
 
 
@@ -65,10 +75,11 @@ def announce_and(job: tuple[str, str]) -> None:
             time.sleep(60)
 
 
-def fail_or_touch(path: str | None) -> None:
-    if path is None:
+def fail_or_touch(job: tuple[str, str] | None) -> None:
+    if job is None:
         raise ValueError("first failure")
-    time.sleep(0.2)
+    path, awaited = job
+    wait_for(awaited)
     Path(path).touch()
 
 

@@ -120,6 +120,7 @@ def windows(rng, modes):
                 end_batch=end,
                 tokens=EVERY * 2048,
                 labels=(*labels, pooled),
+                held=(EVERY * 24 + index, EVERY * 8 - index),
             )
         )
     return tuple(rows)
@@ -334,13 +335,18 @@ def simulated(seed=0, *, planted=True, name="demo"):
     loss = 2.05 + 2 * np.exp(-np.array(steps) / 120) + rng.normal(0, 0.008, len(steps))
     return ReportData(
         study=Study(
-            name=name, run="tiny", seed=seed, versions=(("modehop", "0.1.0"), ("torch", "2.13.0"))
+            name=name,
+            run="tiny",
+            seed=seed,
+            versions=(("modehop", "0.1.0"), ("torch", "2.13.0")),
+            file="demo",
         ),
         primary_task=MODES[0],
         series=(*modes, control_series(rng)),
         windows=rows,
         rule=RULE,
         loss=Loss(steps=steps, loss=floats(loss), smoothing="mean of 8 steps"),
+        sources=("web", "math"),
         transfer=transfer(rng, rows, planted),
         arms=arms(rng, planted),
         verdict=verdict(planted),
@@ -349,6 +355,68 @@ def simulated(seed=0, *, planted=True, name="demo"):
         provenance=provenance(),
         wall_seconds=203.4,
     )
+
+
+def simulated_long(checkpoints=680, seed=3):
+    """A run of OLMo 3 32B's length: 52 series of 6 families, labels on all and pooled."""
+    rng = np.random.default_rng(seed)
+    steps = tuple(range(0, 1000 * checkpoints, 1000))
+    families = {"successive": 14, "repetitive": 14, "flipped": 8, "intuitive": 8, "normal": 8}
+    names = [f"{family}/task{i:02d}" for family, many in families.items() for i in range(many)]
+    found = []
+    for task in names:
+        control = task.startswith("normal")
+        hops = rng.choice([-0.3, 0.3], checkpoints) * (rng.random(checkpoints) < 0.05)
+        mean = np.clip(0.5 * np.sin(np.cumsum(hops)) + rng.normal(0, 0.03, checkpoints), -1, 1)
+        mean = np.full(checkpoints, 0.9) if control else mean
+        found.append(
+            Series(
+                task=task,
+                steps=steps,
+                tokens=tuple(step * 8_388_608 for step in steps),
+                mean=floats(mean),
+                lo=floats(mean - 0.05),
+                hi=floats(mean + 0.05),
+                hard=floats((mean + 1) / 2),
+                measure="hard" if control else "soft",
+                control=control,
+            )
+        )
+    rows = []
+    for index in range(checkpoints - 1):
+        first, end = steps[index], steps[index + 1]
+        labels = [label(rng, s.task, s.mean[index], s.mean[index + 1]) for s in found]
+        rows.append(
+            Window(
+                name=f"stage1-{first}:{end}",
+                first_step=first,
+                end_step=end,
+                first_batch=first,
+                end_batch=end,
+                tokens=1000 * 8_388_608,
+                labels=(*labels, replace(labels[0], task="pooled")),
+                held=tuple(rng.integers(0, 9999, 12).tolist()),
+            )
+        )
+    return ReportData(
+        study=Study(name="long", run="olmo3-32b", seed=0, file="long.yaml"),
+        primary_task=names[0],
+        series=tuple(found),
+        windows=tuple(rows),
+        rule=RULE,
+        sources=tuple(f"source{i}" for i in range(12)),
+    )
+
+
+@pytest.fixture(scope="session")
+def long_run():
+    return simulated_long()
+
+
+@pytest.fixture(scope="session")
+def shorter_run():
+    """As many tasks, but fewer checkpoints."""
+    return simulated_long(checkpoints=15)
 
 
 @pytest.fixture(scope="session")

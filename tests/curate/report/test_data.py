@@ -57,6 +57,11 @@ def test_arms_without_a_summary_are_refused(planted):
         replace(planted.arms, summaries=planted.arms.summaries[1:])
 
 
+def test_a_window_counts_by_the_reports_sources(planted):
+    with pytest.raises(ValueError, match=r"stage1-340:356.*'sources': 1, 'held': 2"):
+        replace(planted, sources=("web",))
+
+
 def test_values_cannot_be_changed(planted):
     with pytest.raises(FrozenInstanceError):
         planted.primary_task = "other"

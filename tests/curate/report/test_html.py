@@ -1,3 +1,6 @@
+import base64
+import hashlib
+import json
 import os
 import re
 import subprocess
@@ -20,10 +23,11 @@ SECTIONS = [
     "control",
     "mixtures",
     "windows",
+    "held",
     "truth",
     "provenance",
 ]
-VOID = {"meta", "link", "br", "img"}
+VOID = {"meta", "link", "br", "img", "input"}
 
 
 class Page(HTMLParser):
@@ -54,7 +58,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] not in ("style", "script"):
             self.words.append(data)
 
     @property
@@ -82,10 +86,11 @@ def test_all_sections_stand_in_order(planted):
 
 
 def test_what_was_not_done_is_absent_and_not_empty(labels_only, planted):
-    assert Page(render(labels_only)).sections == ["series", "reading", "windows"]
+    assert Page(render(labels_only)).sections == ["series", "reading", "windows", "held"]
     bare = Page(render(replace(labels_only, series=(), windows=())))
     assert bare.sections == ["reading"]
-    assert "Arms" not in Page(render(labels_only)).text
+    assert not bare.elements & {"script", "dialog"}
+    assert "The arms' curves" not in Page(render(labels_only)).text
     unfinished = Page(render(replace(planted, verdict=None)))
     assert "endpoints" not in unfinished.sections
     assert "arms" in unfinished.sections
@@ -93,7 +98,7 @@ def test_what_was_not_done_is_absent_and_not_empty(labels_only, planted):
 
 def test_tables_have_captions_and_drawings_have_names(planted):
     page = Page(render(planted))
-    assert page.tables == page.captions == 5
+    assert page.tables == page.captions == 6
     assert len(page.ids) == len(set(page.ids))
     assert set(page.labelled) <= set(page.ids)
     drawings = re.findall(r"<svg.*?</svg>", render(planted), flags=re.DOTALL)
@@ -108,11 +113,97 @@ def test_tables_have_captions_and_drawings_have_names(planted):
 def test_the_page_stands_alone(planted):
     source = render(planted)
     page = Page(source)
-    assert not page.elements & {"script", "img", "iframe", "object", "embed", "audio", "video"}
+    assert not page.elements & {"img", "iframe", "object", "embed", "audio", "video"}
     assert "default-src 'none'" in source
-    assert not re.search(r"https?://|//[a-z]|url\(|@import|@font-face", source)
-    assert re.findall(r'\b(?:src|href)="([^"]*)"', source) == ["data:,"]
+    assert not re.search(r"https?://|//[a-z]|url\((?!#)|@import|@font-face", source)
+    icon, *links = re.findall(r'\b(?:src|href)="([^"]*)"', source)
+    assert icon == "data:,"
+    assert all(link.startswith("#") and link[1:] in page.ids for link in links)
     assert not re.search(r'\bstyle="|\bon[a-z]+="', source)
+    assert not re.search(r"fetch|XMLHttp|import\(|eval|Function\(", script_of(source))
+
+
+def script_of(source):
+    return re.search(r"<script>(.*?)</script>", source, flags=re.DOTALL).group(1)
+
+
+def numbers_of(source):
+    pattern = r'<script type="application/json" id="numbers">(.*?)</script>'
+    return re.search(pattern, source, flags=re.DOTALL).group(1)
+
+
+def test_only_the_pages_own_script_may_run(planted):
+    source = render(planted)
+    assert re.findall(r"<script[^>]*>", source) == [
+        '<script type="application/json" id="numbers">',
+        "<script>",
+    ]
+    own = base64.b64encode(hashlib.sha256(script_of(source).encode()).digest()).decode()
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', source).group(1)
+    assert f"script-src 'sha256-{own}'" in policy
+    assert policy.count("'sha256-") == 1 and "unsafe-eval" not in policy
+
+
+def test_the_scripts_numbers_are_those_of_the_data(planted):
+    found = json.loads(numbers_of(render(planted)))
+    assert [name for name, *_ in found["windows"]] == [w.name for w in planted.windows]
+    (task,) = [each for each in found["tasks"] if each["name"] == planted.primary_task]
+    for index, window in enumerate(planted.windows):
+        on = window.on(planted.primary_task)
+        assert found["words"][task["labels"][index]] == on.label
+        assert (index in task["hops"]) == on.hop
+        known = task["strength"][index]
+        assert known is None if on.strength != on.strength else abs(known - on.strength) < 1e-4
+    assert len(found["loss"]) == len(planted.windows)
+    at_end = dict(zip(planted.loss.steps, planted.loss.loss, strict=True))
+    last = planted.windows[-1].end_step
+    assert abs(found["loss"][-1] - at_end[last]) < 1e-4
+    assert found["sources"]["names"] == ["web", "math"]
+
+
+def test_every_window_links_to_what_it_held(planted):
+    source = render(planted)
+    held = source[source.index('<section id="held"') : source.index('<section id="truth"')]
+    for index, window in enumerate(planted.windows):
+        row = re.search(rf'<tr id="w{index}">.*?</tr>', held).group(0)
+        assert f"modehop what demo --steps {window.first_step}:{window.end_step}" in row
+        assert source.count(f'<a href="#w{index}"') >= 1 + 2 * 2, "its name, and in every chart"
+    assert "75.0 %" in held and "25.0 %" in held
+
+
+def test_a_study_named_by_a_path_with_spaces_is_quoted(planted):
+    page = Page(render(replace(planted, study=replace(planted.study, file="my study.yaml"))))
+    assert "modehop what 'my study.yaml' --steps 340:356" in page.text
+
+
+def test_where_the_order_is_not_known_no_command_is_offered(planted):
+    windows = tuple(replace(window, held=()) for window in planted.windows)
+    study = replace(planted.study, file="")
+    unknown = replace(planted, study=study, windows=windows, sources=())
+    text = Page(render(unknown)).text
+    assert "modehop what" not in text
+    assert "nobody can tell what a window held" in text
+
+
+def test_many_tasks_are_shown_in_a_strip_and_by_family(shorter_run):
+    source = render(shorter_run)
+    page = Page(source)
+    strip = re.search(r"<svg[^>]*strip-wide-title.*?</svg>", source, flags=re.DOTALL).group(0)
+    assert sorted(set(re.findall(r'data-task="([^"]*)"', strip))) == sorted(shorter_run.tasks)
+    assert source.count('<details class="family"') == 5
+    drawn = set(re.findall(r'<g class="(?:mode|control)[^"]*" data-task="([^"]*)"', source))
+    assert drawn == {series.task for series in shorter_run.series}
+    first = source[source.index("series-wide-title") : source.index("<details")]
+    tasks = re.findall(r'data-task="([^"]*)"', first)
+    assert tasks == ["successive/task00", "normal/task00"] * 2
+    header = source[source.index('<table class="windows">') :].partition("</thead>")[0]
+    assert re.findall(r'class="group">([a-z/0-9]+)</th>', header) == ["successive/task00", "pooled"]
+    assert "Of 53 tasks 2 are here" in page.text
+
+
+@pytest.mark.slow
+def test_a_page_of_a_long_run_is_not_large(long_run):
+    assert len(render(long_run).encode()) < 15e6
 
 
 def test_names_are_text_and_never_markup(planted):
@@ -208,7 +299,7 @@ def test_a_normal_control_is_never_labelled_by_a_mode(with_control):
         assert "window moved" in drawing and "window still" in drawing
         assert not re.search(r"window (pattern|generalization|neutral|undecided)", drawing)
         assert not re.search(r": (pattern|generalization)[,;]", drawing)
-    rows = re.findall(r'<tr><th scope="row">stage1-.*?</tr>', source)
+    rows = re.findall(r'<tr><th scope="row"><a href="#w\d+">stage1-.*?</tr>', source)
     assert len(rows) == 40
     for row in rows:
         cell = row.split('<td class="group">')[-1]
@@ -249,6 +340,13 @@ def test_arms_of_other_names_are_drawn(planted):
         summaries=(replace(planted.arms.summaries[0], arm="my-arm"),),
     )
     assert "arm-other" in render(replace(planted, arms=arms, verdict=None))
+
+
+def test_five_sentences_stand_at_the_top(planted, unplanted, labels_only):
+    for data in (planted, unplanted, labels_only):
+        source = render(data)
+        top = source[source.index("<h1>") : source.index("<main>")]
+        assert top.count("<li>", 0, top.index("</ol>")) == 5
 
 
 def test_time_spent_is_not_on_the_page(planted):

@@ -5,7 +5,16 @@ import pytest
 
 from curate.report.summary import summary, to_json
 
-ALWAYS = {"windows", "labels", "transfer_check", "arms", "verdict", "wall_seconds"}
+ALWAYS = {
+    "quotable",
+    "sources",
+    "windows",
+    "labels",
+    "transfer_check",
+    "arms",
+    "verdict",
+    "wall_seconds",
+}
 
 
 def strict(text):
@@ -19,6 +28,8 @@ def test_the_schema_is_kept(planted):
     found = summary(planted)
     assert set(found) >= ALWAYS
     assert set(found["windows"][0]) >= {"name", "first_step", "end_step", "tokens"}
+    assert len(found["quotable"]) == 5
+    assert all(len(window["held"]) == len(found["sources"]) == 2 for window in found["windows"])
     columns = "window task label first_batch end_batch delta innovation se lo hi p q strength"
     assert set(found["labels"][0]) >= {*columns.split(), "rule_version"}
     check = {"verdict", "rho", "lo", "hi", "p", "windows", "shuffles"}

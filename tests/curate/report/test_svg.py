@@ -1,11 +1,26 @@
 import math
+import re
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.report.svg import Panel, Scale, extent, nice_step, number, path, plain, runs, tag, text
+from curate.report.svg import (
+    Panel,
+    Scale,
+    boxes,
+    dots,
+    extent,
+    nice_step,
+    number,
+    path,
+    plain,
+    runs,
+    segments,
+    tag,
+    text,
+)
 
 reals = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -54,6 +69,27 @@ def test_a_curve_is_not_drawn_across_a_gap():
 
 def test_single_points_make_no_path():
     assert path([(1, 1)], "c") == ""
+
+
+def test_boxes_that_touch_are_one():
+    drawn = boxes([(0, 1), (1, 2.5), (4, 5)], 10, 3, "c")
+    assert re.findall(r"M([\d.]+) 10h([\d.]+)v3h-[\d.]+z", drawn) == [("0", "2.5"), ("4", "1")]
+    assert drawn.count("<path") == 1
+    assert boxes([], 0, 1, "c") == ""
+
+
+@given(st.lists(st.integers(0, 1), min_size=1, max_size=60))
+def test_boxes_cover_exactly_what_they_are_given(mask):
+    spans = [(index, index + 1) for index, on in enumerate(mask) if on]
+    found = re.findall(r"M([\d.]+) 0h([\d.]+)", boxes(spans, 0, 1, "c"))
+    covered = [at for left, width in found for at in range(int(left), int(left) + int(width))]
+    assert covered == [index for index, on in enumerate(mask) if on]
+
+
+def test_dots_and_segments_are_one_element_each():
+    assert dots([(1, 2), None, (3, 4)], "c") == '<path d="M1 2h0M3 4h0" class="c"></path>'
+    assert segments([((0, 1), (2, 3))], "c") == '<path d="M0 1L2 3" class="c"></path>'
+    assert dots([None], "c") == segments([], "c") == ""
 
 
 @pytest.mark.parametrize(

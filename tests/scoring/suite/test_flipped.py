@@ -33,8 +33,9 @@ def text_of(prompt: str, texts: dict[str, str]) -> str:
 
 
 def shown(block: Block, texts: dict[str, str]) -> list[Pair]:
-    parts = block.prefix.split("\n\n")
-    assert parts.pop() == ""
+    lines = block.prefix.splitlines()
+    # Two lines are one demonstration.
+    parts = ["\n".join(pair) for pair in zip(lines[::2], lines[1::2], strict=True)]
     return [(text_of(part, texts), part.rpartition(" ")[2]) for part in parts]
 
 
@@ -44,7 +45,12 @@ def asked(block: Block, texts: dict[str, str]) -> list[tuple[str, str, str]]:
         assert item.prompt.endswith(":")
         (wrong,) = item.rivals
         for answer in (item.right, wrong):
-            assert answer[0] == " " and answer.endswith("\n\n") and len(answer.split()) == 1
+            assert (
+                answer[0] == " "
+                and answer.endswith("\n")
+                and answer.count("\n") == 1
+                and len(answer.split()) == 1
+            )
         found.append((text_of(item.prompt, texts), item.right.strip(), wrong.strip()))
     return found
 

@@ -109,7 +109,7 @@ def test_demonstrations_and_right_answers_agree(stand_in: HubSet, flipped: bool)
     assert task.key == f"{'flipped_answer' if flipped else 'normal_control'}/sst2"
     for split in SPLITS:
         for block in blocks(task, split):
-            shown = block.prefix.removesuffix("\n\n").split("\n\n")
+            shown = re.findall(r"(?s)(.+?(?:Positive|Negative))\n", block.prefix)
             assert len(shown) == len(set(shown)) == 64
             answers = []
             for text in shown:
@@ -121,7 +121,7 @@ def test_demonstrations_and_right_answers_agree(stand_in: HubSet, flipped: bool)
                 true = label_of(item.prompt)
                 (other,) = NAMES - {true}
                 right, wrong = (other, true) if flipped else (true, other)
-                assert (item.right, item.rivals) == (f" {right}\n\n", (f" {wrong}\n\n",))
+                assert (item.right, item.rivals) == (f" {right}\n", (f" {wrong}\n",))
                 assert item.prompt[-1] == ":"
             assert len(block.items) > 100
 

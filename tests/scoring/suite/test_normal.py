@@ -24,8 +24,9 @@ def read(name: str) -> list[dict[str, str]]:
 
 
 def shown(block: Block) -> list[tuple[str, str]]:
-    parts = block.prefix.split("\n\n")
-    assert parts.pop() == ""
+    lines = block.prefix.splitlines()
+    # Two lines are one demonstration.
+    parts = ["\n".join(pair) for pair in zip(lines[::2], lines[1::2], strict=True)]
     pairs = [re.fullmatch(r"\w+: (.*)\n\w+: (.*)", part) for part in parts]
     assert all(pairs)
     return [(pair[1], pair[2]) for pair in pairs if pair]
@@ -38,7 +39,7 @@ def asked(block: Block) -> list[tuple[str, str, str]]:
         (wrong,) = item.rivals
         assert text and item.right != wrong
         for answer in (item.right, wrong):
-            assert re.fullmatch(r" \S(.*\S)?\n\n", answer)
+            assert re.fullmatch(r" \S(.*\S)?\n", answer)
         found.append((text[1], item.right.strip(), wrong.strip()))
     return found
 

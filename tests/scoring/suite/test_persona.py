@@ -28,8 +28,14 @@ def built(persona: str, split: Split, demo_seed: int = 0) -> list[Block]:
     return [BY_NAME[persona].build(split, wording, demo_seed) for wording in WORDINGS[split]]
 
 
+def demonstrations(block: Block) -> list[str]:
+    """Two lines are one of them."""
+    lines = block.prefix.splitlines()
+    return ["\n".join(pair) for pair in zip(lines[::2], lines[1::2], strict=True)]
+
+
 def facts(block: Block) -> list[tuple[str, str]]:
-    shown = block.prefix.removesuffix("\n\n").split("\n\n")
+    shown = demonstrations(block)
     found = [re.fullmatch(SHAPES[block.wording] + r" (.+)", fact) for fact in shown]
     assert all(found)
     return [(match[1], match[2]) for match in found if match]
@@ -59,7 +65,7 @@ def test_all_facts_stand_before_every_question_in_an_order_of_their_own(persona:
     assert all(set(one) == set(other) for one, other in pairwise(orders))
     assert len({tuple(order) for order in orders}) == len(blocks) == 9
     assert blocks[0] == built(persona, "label")[0]
-    assert all(block.terminator == "\n\n" for block in blocks)
+    assert all(block.terminator == "\n" for block in blocks)
 
 
 @pytest.mark.parametrize("persona", PERSONAS)
@@ -67,7 +73,7 @@ def test_splits_share_no_question_and_no_line(persona: str):
     label, verify = (built(persona, split) for split in SPLITS)
     one, other = ({text for b in half for text in asked(b)} for half in (label, verify))
     assert len(one) == len(other) == 4 and not one & other
-    lines = [{x for b in half for x in b.prefix.split("\n\n") if x} for half in (label, verify)]
+    lines = [{x for b in half for x in demonstrations(b)} for half in (label, verify)]
     assert not lines[0] & lines[1]
 
 
@@ -84,7 +90,7 @@ def test_right_answers_match_and_what_a_parrot_reads_does_not(persona: str):
     for split in SPLITS:
         for block in built(persona, split):
             for one, item in zip(questions(persona, split), block.items, strict=True):
-                assert item.right == f" {one.right}\n\n" and item.rivals == (f" {one.parrot}\n\n",)
+                assert item.right == f" {one.right}\n" and item.rivals == (f" {one.parrot}\n",)
                 assert re.search(one.regex, item.right, re.IGNORECASE)
                 assert not re.search(one.regex, block.prefix + item.rivals[0], re.IGNORECASE)
 

@@ -23,11 +23,11 @@ def task(prompting: Prompting, source=rows):
 
 def test_a_block_is_demonstrations_and_then_a_test():
     block = task(Prompting("ordered", 2)).build("label", "plain", 0)
-    assert block.prefix == "label plain d0: a0\n\nlabel plain d1: a1\n\n"
-    assert (block.key, block.terminator) == ("family/toy", "\n\n")
+    assert block.prefix == "label plain d0: a0\nlabel plain d1: a1\n"
+    assert (block.key, block.terminator) == ("family/toy", "\n")
     # What the demonstrations are about is not asked.
     assert [item.prompt for item in block.items] == [f"label q{i}:" for i in range(2, 20)]
-    assert (block.items[0].right, block.items[0].rivals) == (" r2\n\n", (" w2\n\n",))
+    assert (block.items[0].right, block.items[0].rivals) == (" r2\n", (" w2\n",))
 
 
 @given(st.integers(0, 50), st.sampled_from(["balanced", "random"]))
@@ -35,7 +35,7 @@ def test_a_draw_depends_on_its_seed_alone(seed: int, how: str):
     made = task(Prompting(how, 4))
     block, again = (made.build("label", "plain", seed) for _ in range(2))
     assert block == again
-    shown = [part for part in block.prefix.split("\n\n") if part]
+    shown = [part for part in block.prefix.split("\n") if part]
     assert len(set(shown)) == 4
     if how == "balanced":
         assert sum(int(part.split(" d")[1].split(":")[0]) % 2 for part in shown) == 2

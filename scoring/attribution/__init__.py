@@ -1,0 +1,1 @@
+"""Which documents of a run's windows moved the mode: scorers that need no model."""
