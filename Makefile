@@ -8,7 +8,7 @@ PYTEST = .venv-test/bin/pytest -n 2 --dist loadgroup
 OUT ?= modehop-out/demo
 SEED ?= 0
 
-.PHONY: demo test check unit docs clean
+.PHONY: demo test check unit bench-attribution docs clean
 
 .venv-demo/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-demo
@@ -34,6 +34,11 @@ check: .venv-test/.installed
 
 unit: .venv-test/.installed
 	$(PYTEST) -m "not slow"
+
+# Hours at full size; what is measured is kept in BENCH, and more seeds are added to it.
+BENCH ?= modehop-out/bench-attribution
+bench-attribution: .venv-test/.installed
+	.venv-test/bin/python tests/bench/attribution.py --out $(BENCH) --write
 
 docs:
 	$(PYTHON) tests/readme_tree.py

@@ -134,6 +134,41 @@ def null(
     return null(call, check)
 
 
+@study_command(app, STEPS, needs=UP_TO_LABELS)
+def attribute(
+    call: Call,
+    method: Annotated[
+        list[str],
+        typer.Option(
+            "--method",
+            metavar="NAME",
+            help="composition, ngrams, bm25, contrast or gradient; all if none is named.",
+        ),
+    ] = [],  # noqa: B006
+) -> Answer:
+    """Score documents inside the windows, cross-fitted, each method with its null."""
+    from curate.attribution import attribute
+
+    return attribute(call, method)
+
+
+@study_command(app, STEPS, needs=UP_TO_LABELS)
+def replicate(
+    call: Call,
+    other: Annotated[
+        str, typer.Argument(metavar="OTHER", help="A study of a run that read the same stream.")
+    ],
+    interest: Annotated[
+        float,
+        typer.Option("--interest", min=0.0, max=1.0, help="Smallest correlation of interest."),
+    ] = 0.3,
+) -> Answer:
+    """Compare two runs that read the same stream. Exits with 1 if their windows do not agree."""
+    from curate.replicate_command import replicate
+
+    return replicate(call, call.beside(other, UP_TO_LABELS), interest)
+
+
 @study_command(app, STEPS, needs=UP_TO_SCORES)
 def select(
     call: Call,

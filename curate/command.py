@@ -131,6 +131,10 @@ class Call:
         """Look for what is to be made, so that a name the study does not have makes no folder."""
         look(self.looking())
 
+    def beside(self, name: str, needs: Sequence[str]) -> "Call":
+        """Return the use of the same command on another study, in that one's own folder."""
+        return _call(name, [], None, self.quiet, needs)
+
     def looking(self) -> "Chain":
         """Return the study's steps, none of which makes anything."""
         from curate.chain import Chain

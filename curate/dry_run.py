@@ -39,6 +39,11 @@ def dry_run(call: Call, needs: Sequence[str], options: Mapping[str, Any]) -> Ans
         f"---\n# run {call.study.run_path}\n{_yaml(resolved['run'])}",
         step_table(steps, call) if needs else "no artefact is needed",
     )
+    if needs[-1:] == ("transfer",):
+        from curate.pricing import price_words, transfer_price
+
+        data["price"] = transfer_price(call.study)
+        return Answer(data, (*shown, *map(price_words, data["price"])))
     if needs[-1:] != ("scores",) or all(step.done for step in steps if step.name == "scores"):
         return Answer(data, shown)
     cost, script = _sweep(call)

@@ -20,6 +20,7 @@ from scoring.settings import LabelsSection, NullsSection, SuiteSection, SweepSec
 from scoring.suite.registry import chosen
 from scoring.suite.sets import Sets
 from trainers.settings import (
+    AttributionSection,
     PredictorsSection,
     TrainingSection,
     TransferSection,
@@ -70,6 +71,7 @@ class StudyConfig(Section):
     labels: LabelsSection | None = None
     nulls: NullsSection = NullsSection()
     predictors: PredictorsSection = PredictorsSection()
+    attribution: AttributionSection = AttributionSection()
     transfer: TransferSection | None = None
     mixtures: dict[Name, MixtureSection] = Field(default_factory=dict)
     training: TrainingSection | None = None

@@ -44,6 +44,8 @@ OPTIONS = {
     "when": ["--instance", "--file", "--document", "--tokens", "--keep-inverse", *SHARED],
     "checkpoints": ["--from", "--step", "--audit", "--all-bytes", *SHARED],
     "null": ["--check", *SHARED],
+    "attribute": ["--method", *SHARED],
+    "replicate": ["--interest", *SHARED],
     "select": ["--scale", "--last", *SHARED],
     "predictors": SHARED,
     "suite": ["--export-lm-eval", "--split", *SHARED],

@@ -134,6 +134,20 @@ class PredictorsSection(Section):
     budget: int = Field(default=1 << 32, ge=1)
 
 
+class AttributionSection(Section):
+    """How documents of the windows are scored.
+
+    `instances` are sampled from every window. Scores are cross-fitted over `folds` contiguous parts
+    of the run. Of `checkpoints` losses or gradients are taken. Batches count half `half_life`
+    batches before a window's end; absent, all alike.
+    """
+
+    instances: int = Field(default=256, ge=1)
+    folds: int = Field(default=5, ge=2)
+    checkpoints: int = Field(default=4, ge=1)
+    half_life: float | None = Field(default=None, gt=0)
+
+
 class VerdictSection(Section):
     """The primary endpoint, named before the first step: `contrast[0]` minus `contrast[1]`."""
 
