@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import curate.chain_steps as steps
 from curate.choices import chosen_names, chosen_seeds
 from curate.export import ExportJob
+from curate.held import name_for_commands
 from curate.made import Made, Step
 from curate.sources import HELDOUT_BATCHES, Sources
 from curate.study import Study
@@ -232,10 +233,10 @@ class Chain:
     def report(self, found: "Findings | None" = None) -> Artefact:
         """Write the report of what was found; by default of the whole study."""
         found = found or self.findings()
-        resolved = self.study.resolved()["study"]
-        for how in ("workers", "sweep"):
-            resolved.pop(how)
-        recipe = Recipe("report", self.config.name, 1, {"study": resolved}, tuple(found.artefacts))
+        settings = self.study.resolved()["study"].items()
+        study = {key: value for key, value in settings if key not in ("workers", "sweep")}
+        told = {"study": study, "file": name_for_commands(self.study)}
+        recipe = Recipe("report", self.config.name, 2, told, tuple(found.artefacts))
 
         def make(part: Path) -> None:
             from curate.gather import write_report

@@ -10,7 +10,15 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from curate.chain_steps import CURVES, EFFECTS, LABELS, SERIES, VERDICT, read_transfer
+from curate.chain_steps import (
+    CURVES,
+    EFFECTS,
+    LABELS,
+    SERIES,
+    VERDICT,
+    read_decomposition,
+    read_transfer,
+)
 from curate.export import read_mixture
 from curate.held import Held, held, name_for_commands
 from curate.report import data as shown
@@ -19,7 +27,7 @@ from curate.report.summary import to_json
 from curate.sources import Sources
 from curate.study import Study
 from curate.truth import COMPOSITION, check_truth
-from scoring.labels import RULE_VERSION
+from scoring.labels import RULE_VERSION, may_label
 from scoring.suite.registry import CONTROL
 from trainers.arms import heldout_loss_of
 from trainers.loop import read_log
@@ -78,13 +86,7 @@ def gather(found: Findings) -> shown.ReportData:
         primary_task=study.labels.task,
         series=_series(found.labels, sources),
         windows=_windows(labels, windows, counts),
-        rule=shown.Rule(
-            name=study.labels.rule,
-            words=_RULES[study.labels.rule],
-            alpha=study.labels.alpha,
-            minimum=study.labels.minimum,
-            version=RULE_VERSION,
-        ),
+        rule=_rule(found),
         loss=_loss(sources, windows),
         sources=names,
         transfer=_transfer(found, found.transfer, labels) if found.transfer else None,
@@ -98,6 +100,21 @@ def gather(found: Findings) -> shown.ReportData:
             )
             for a in found.artefacts
         ),
+    )
+
+
+def _rule(found: Findings) -> shown.Rule:
+    section = found.study.labels
+    transfer = read_transfer(found.transfer).verdict if found.transfer else None
+    allowed, ground = may_label(read_decomposition(found.labels), transfer)
+    return shown.Rule(
+        name=section.rule,
+        words=_RULES[section.rule],
+        alpha=section.alpha,
+        minimum=section.minimum,
+        version=RULE_VERSION,
+        may_label=allowed,
+        ground=ground,
     )
 
 
@@ -154,7 +171,19 @@ def _windows(
         str(name): part.to_dicts()
         for (name,), part in labels.partition_by("window", as_dict=True).items()
     }
-    keep = ("task", "label", "delta", "innovation", "se", "lo", "hi", "p", "q", "strength")
+    keep = (
+        "task",
+        "label",
+        "delta",
+        "innovation",
+        "se",
+        "lo",
+        "hi",
+        "p",
+        "q",
+        "strength",
+        "q_study",
+    )
     return tuple(
         shown.Window(
             name=w.name,

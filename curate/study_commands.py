@@ -16,6 +16,7 @@ from curate.tables import plain, table
 from scoring.extraction import agreement, answer_mass, persona_shares, read_answers, read_persona
 from scoring.labels import may_label
 from scoring.metrics import metrics
+from scoring.reduction import concatenated
 from scoring.sweep import read_items
 from windows.files import write_atomic
 from windows.store import Artefact
@@ -76,12 +77,14 @@ def score(call: Call, metric: str) -> Answer:
     """Score every checkpoint; tell every metric of every task, and show one of them."""
     with call.making() as chain:
         made = chain.scores()
-    items = read_items(made.path)
+        found, mass = (
+            concatenated(made.path, reduce, chain.pool, chain.reporter)
+            for reduce in (metrics, answer_mass)
+        )
     means = (
-        metrics(items)
-        .group_by(_TASK_AND_STEP, maintain_order=True)
+        found.group_by(_TASK_AND_STEP, maintain_order=True)
         .agg(pl.col(*METRICS).mean(), pl.col("demo_seed").n_unique().alias("demo_seeds"))
-        .join(answer_mass(items).select(*_TASK_AND_STEP, "mass"), on=_TASK_AND_STEP)
+        .join(mass.select(*_TASK_AND_STEP, "mass"), on=_TASK_AND_STEP)
         .with_columns(task=pl.concat_str("family", "task", separator="/"))
         .drop("family")
     )

@@ -71,6 +71,7 @@ class Label:
 
     All but ``p`` and ``q`` are in soft score. ``strength`` is the rule's effect; ``se``, ``lo``,
     ``hi``, ``p`` and ``q`` are of it. ``hop`` says that the plain delta passed the tests.
+    ``q_study`` controls false discoveries over all pairs of window and task at once.
     """
 
     task: str
@@ -84,6 +85,7 @@ class Label:
     q: Number
     strength: Number
     hop: bool
+    q_study: Number = None
 
     def __post_init__(self) -> None:
         one_of(self.label, LABELS, "label")
@@ -122,6 +124,8 @@ class Rule:
     """The label rule: its name and version, in words, its false-discovery level and minimum.
 
     ``minimum`` is the smallest size of an effect (soft score) that is called anything.
+    ``may_label`` says whether effects that last, or transfer, give labels a ground to stand on, and
+    ``ground`` says so in a sentence; None and "" where that was not asked.
     """
 
     name: str
@@ -129,3 +133,5 @@ class Rule:
     alpha: float
     minimum: float
     version: int
+    may_label: bool | None = None
+    ground: str = ""

@@ -1,6 +1,8 @@
 """Five sentences that a reader can quote, each with its own limits in it."""
 
-from curate.report.data import ReportData, Transfer, finite
+from collections.abc import Sequence
+
+from curate.report.data import Label, ReportData, Transfer, finite
 from curate.report.words import count, decimal, interval, outcome, probability, short_count
 
 
@@ -14,30 +16,46 @@ def quotable(data: ReportData) -> tuple[str, ...]:
 
 def _labels(data: ReportData) -> str:
     counts, rule = data.label_counts(data.primary_task), data.rule
-    labelled = counts["pattern"] + counts["generalization"]
+    pattern, generalization = counts["pattern"], counts["generalization"]
+    labelled = pattern + generalization
     return (
         f"Of {_windows(len(data.windows))} of {data.study.run}{_range(data)}, {count(labelled)} "
-        f"{_are(labelled)} labelled on {data.primary_task} ({count(counts['pattern'])} pattern, "
-        f"{count(counts['generalization'])} generalization) by the rule {rule.name}, with effects "
-        f"beyond {rule.minimum:g} in soft score at a false-discovery rate of {_percent(rule.alpha)}"
-        " (the share of labels whose two checkpoints do not differ; a checkpoint's own passing "
-        "wobble is a difference, and not counted as false); "
-        f"{count(counts['neutral'])} {_are(counts['neutral'])} neutral, and of "
-        f"{count(counts['undecided'])} the tests cannot say."
+        f"{_are(labelled)} {_called(data)} on {data.primary_task} ({count(pattern)} pattern, "
+        f"{count(generalization)} generalization) by the rule {rule.name}, with effects beyond "
+        f"{rule.minimum:g} in soft score at a false-discovery rate of {_percent(rule.alpha)} (the "
+        "share of labels whose two checkpoints do not differ; a checkpoint's own passing wobble is "
+        f"a difference, and not counted as false); {count(counts['neutral'])} "
+        f"{_are(counts['neutral'])} neutral, and of {count(counts['undecided'])} the tests cannot "
+        "say."
     )
+
+
+def _called(data: ReportData) -> str:
+    if data.rule.may_label is False:
+        return "described, but for want of lasting or transferring effects not labelled,"
+    return "labelled"
 
 
 def _breadth(data: ReportData) -> str:
     modes = [task for task in data.tasks if task != "pooled" and not data.is_control(task)]
-    pairs = [on.label for w in data.windows if w.labels for t in modes if (on := w.on(t))]
-    labelled = sum(label in ("pattern", "generalization") for label in pairs)
+    pairs = [on for window in data.windows for task in modes if (on := window.on(task))]
+    found = [on for on in pairs if on.label in ("pattern", "generalization")]
     said = (
-        f"Over {len(modes)} tasks {count(labelled)} of {count(len(pairs))} pairs of window and "
+        f"Over {len(modes)} tasks {count(len(found))} of {count(len(pairs))} pairs of window and "
         "task are labelled, each task's false discoveries controlled by itself"
+        f"{_at_once(data, found)}"
         if len(modes) > 1
         else f"Only {data.primary_task} is labelled, so that nothing is said of other tasks"
     )
     return f"{said}; {_control(data)}."
+
+
+def _at_once(data: ReportData, labelled: Sequence[Label]) -> str:
+    known = [q for on in labelled if (q := finite(on.q_study)) is not None]
+    if len(known) < len(labelled) or not known:
+        return ""
+    kept = sum(q < data.rule.alpha for q in known)
+    return f" ({count(kept)} of them also where they are controlled over all pairs at once)"
 
 
 def _control(data: ReportData) -> str:

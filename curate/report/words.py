@@ -93,7 +93,9 @@ def headline(data: ReportData) -> str:
         return _TRANSFER_HEADLINES[outcome(data.transfer)]
     if data.verdict is not None:
         return _first(data.verdict.sentences[0])[0]
-    return f"{_labels_sentence(data)[:-1]}; whether the labels transfer was not checked."
+    described = "; described and not labelled" if data.rule.may_label is False else ""
+    said = f"{_labels_sentence(data)[:-1]}{described}"
+    return f"{said}; whether the labels transfer was not checked."
 
 
 def basis(data: ReportData) -> list[str]:
@@ -107,6 +109,7 @@ def basis(data: ReportData) -> list[str]:
         said.append("" if data.transfer else "Whether the labels transfer was not checked.")
     if data.transfer is not None:
         said += [as_sentence(data.transfer.sentence), "" if data.transfers else NO_CLAIM]
+    said.append(data.rule.ground)
     return [sentence for sentence in said if sentence]
 
 

@@ -190,8 +190,9 @@ def test_workers_die_with_their_parent(tmp_path: Path, how: signal.Signals) -> N
         assert len(children) >= 2
         parent.send_signal(how)
         parent.wait(timeout=10)
-        _, alive = psutil.wait_procs(children, timeout=2)
-        assert alive == []
+        _, alive = psutil.wait_procs(children, timeout=10)
+        # Who has ended may wait for the machine's first process to hear of it.
+        assert [each for each in alive if each.status() != psutil.STATUS_ZOMBIE] == []
     finally:
         parent.kill()
         parent.wait()

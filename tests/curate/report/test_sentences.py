@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from curate.report import words
 from curate.report.sentences import quotable
 
 CONTROL = "normal/addition"
@@ -67,6 +68,28 @@ def test_the_second_counts_tasks_without_pooled_ones_and_controls(planted, with_
     moved = with_labels(calm, CONTROL, ["pattern", "generalization", *names[2:]])
     assert "moved in 2 of 40 windows, where capability" in quotable(moved)[1]
     assert "no normal control is labelled" in quotable(planted)[1]
+
+
+def test_how_many_labels_stand_over_all_pairs_at_once_is_said_where_it_is_known(planted):
+    def with_q(value):
+        windows = tuple(
+            replace(w, labels=tuple(replace(one, q_study=value) for one in w.labels))
+            for w in planted.windows
+        )
+        return quotable(replace(planted, windows=windows))[1]
+
+    assert "at once" not in with_q(None)
+    assert "Over 2 tasks 34 of 80" in with_q(0.01) and "(34 of them also where" in with_q(0.01)
+    assert "(0 of them also where" in with_q(0.2)
+
+
+def test_windows_without_a_ground_for_labels_are_described(labels_only):
+    rule = replace(labels_only.rule, may_label=False, ground="Windows are described: no ground.")
+    data = replace(labels_only, rule=rule)
+    assert "14 are described, but for want of lasting or transferring" in quotable(data)[0]
+    assert "described and not labelled" in words.headline(data)
+    assert "Windows are described: no ground." in words.basis(data)
+    assert "described" not in quotable(labels_only)[0] + words.headline(labels_only)
 
 
 def test_a_study_of_one_task_says_that_it_is_one(planted):
