@@ -43,8 +43,7 @@ from windows.workers import WorkerPool
 if TYPE_CHECKING:
     from curate.gather import Findings
 
-LOGS = "logs"
-"""The folder, beside a study's artefacts, of what a cluster writes."""
+LOGS = "logs"  # of what a cluster writes, beside a study's artefacts
 
 
 class Chain:
