@@ -39,9 +39,10 @@ def metrics(items: pl.DataFrame) -> pl.DataFrame:
         - ``soft``: the mean of P(right) - P(parrot), of the whole answers;
         - ``margin``: the mean of log P(right) - log P(parrot), nats;
         - ``auc``: the probability that the right answer of a random item is likelier than the
-          parrot's answer of a random item, the same or another; a tie counts half. Where answers
-          are the same few labels it does not see a bias towards one of them; where lengths differ
-          between items it does, and `hard`, which compares within an item, does not;
+          parrot's answer of a random item, the same or another; a tie counts half. A bias towards
+          one of a few labels pulls it towards 3/4 even where items are told apart without fault;
+          where lengths differ between items it sees that too, and `hard`, which compares within an
+          item, does not;
         - ``mean_p_hard``, ``mean_p_soft``: as `hard` and `soft`, of the mean probability of an
           answer's tokens, its terminator left out. See `authors_metrics`.
 

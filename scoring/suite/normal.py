@@ -9,9 +9,9 @@ from functools import cache, partial
 
 import numpy as np
 
+from scoring.suite import flipped
 from scoring.suite.data_files import data_lines
 from scoring.suite.examples import Templates, names, seeded
-from scoring.suite.flipped import TEMPLATES as LABELLED
 from scoring.suite.flipped import labelled_rows
 from scoring.suite.rows import Demo, Prompting, Question, Rows, RowSource, rows_task, split_of
 from scoring.suite.schema import Split
@@ -167,12 +167,22 @@ _KINDS = (
 )
 
 
-def _task(name: str, rows: RowSource, templates: Templates, description: str) -> Task:
+_RANDOM = Prompting("random", SHOWN)
+# As many of either label as the flipped tasks show: what differs from these is the labels alone.
+_AS_FLIPPED = Prompting("balanced", flipped.SHOWN)
+
+
+def _task(
+    name: str,
+    rows: RowSource,
+    templates: Templates,
+    description: str,
+    prompting: Prompting = _RANDOM,
+) -> Task:
     return rows_task(
         f"normal_control/{name}",
         rows,
-        # The terminator is what the demonstrations show behind an answer.
-        Prompting("random", SHOWN),
+        prompting,
         wordings=names(templates),
         description=description,
     )
@@ -185,7 +195,13 @@ _DESCRIPTIONS = {
 
 TASKS: tuple[Task, ...] = (
     *(
-        _task(name, partial(labelled_rows, name, flipped=False), LABELLED[name], about)
+        _task(
+            name,
+            partial(labelled_rows, name, flipped=False),
+            flipped.TEMPLATES[name],
+            about,
+            _AS_FLIPPED,
+        )
         for name, about in _DESCRIPTIONS.items()
     ),
     _task(
