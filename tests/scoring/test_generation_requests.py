@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import torch
 
-from scoring import jobs as module
+from scoring import loading as module
 from scoring.executors import Distributed
 from scoring.extraction import agreement, persona_shares, read_answers, read_persona
 from scoring.generation import answer_table, persona_table
