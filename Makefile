@@ -33,7 +33,7 @@ check: .venv-test/.installed
 	.venv-test/bin/mypy
 
 unit: .venv-test/.installed
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" --hypothesis-profile=quick
 
 # Hours at full size; what is measured is kept in BENCH, and more seeds are added to it.
 BENCH ?= modehop-out/bench-attribution

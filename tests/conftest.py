@@ -20,6 +20,7 @@ os.environ |= dict.fromkeys(THREAD_VARIABLES, "1")
 
 # Examples take as long as the machine is busy; in CI a run must not depend on luck.
 settings.register_profile("modehop", deadline=None, derandomize="CI" in os.environ)
+settings.register_profile("quick", settings.get_profile("modehop"), max_examples=25)
 settings.load_profile("modehop")
 
 # Who is started in the background may have been told to ignore it, and so are its children.
@@ -36,8 +37,9 @@ def pytest_collection() -> Iterator[None]:
     try:
         return (yield)
     finally:
-        gc.enable()
         gc.freeze()
+        gc.set_threshold(10_000, 20, 20)
+        gc.enable()
 
 
 class SmallStudy:

@@ -11,6 +11,7 @@ from windows.errors import DataError
 from windows.permutation import Kept, Permutation, shuffled
 
 
+@pytest.mark.slow
 def test_numpy_still_shuffles_as_it_did():
     ids = shuffled(20_000_000, 34522)
     assert ids.dtype == np.uint32

@@ -170,7 +170,7 @@ def read(files: tuple[SelectedFile, ...], order: DataOrder, ids: np.ndarray) -> 
     ]
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(mixture=mixtures())
 def test_the_selection_is_olmo_cores(folder: Path, mixture: dict[str, Any]):
     mixture = in_folder(mixture, folder)

@@ -353,22 +353,19 @@ def test_time_spent_is_not_on_the_page(planted):
     assert render(planted) == render(replace(planted, wall_seconds=1.0))
 
 
-def test_two_processes_write_the_same_bytes(planted):
+def test_another_process_writes_the_same_bytes(planted):
     conftest = Path(__file__).with_name("conftest.py")
     code = (
         "import runpy, sys; from curate.report.html import render;"
         f"data = runpy.run_path({str(conftest)!r})['simulated']();"
         "sys.stdout.buffer.write(render(data).encode())"
     )
-    pages = [
-        subprocess.run(
-            [sys.executable, "-c", code],
-            check=True,
-            capture_output=True,
-            cwd=Path(__file__).parents[3],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-        ).stdout
-        for seed in ("1", "2")
-    ]
-    assert pages[0] == pages[1] == render(planted).encode()
-    assert pages[0].endswith(b"</html>\n")
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        cwd=Path(__file__).parents[3],
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+    )
+    assert told.stdout == render(planted).encode()
+    assert told.stdout.endswith(b"</html>\n")
