@@ -56,11 +56,6 @@ class ClusterSeries:
         mean: NDArray[np.float64] = self.values.mean(axis=1)
         return mean
 
-    @property
-    def seeds(self) -> NDArray[Any]:
-        """The clusters of a series by demo seed."""
-        return self.clusters
-
 
 def seed_series(items: pl.DataFrame, task: str, *, metric: Metric = "soft") -> ClusterSeries:
     """Average the items of one task within every (checkpoint, demo seed).

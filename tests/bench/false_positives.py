@@ -377,12 +377,11 @@ def write(name: str, count: int) -> None:
     lines += [f"| {' | '.join(text_of(row.get(key)) for key in columns)} |" for row in rows]
     rate = worst(rows, section.tests)
     passed = f"- {'yes' if rate <= LIMIT else 'NO'}: at most 7 %, the highest is {rate:.1%}"
-    said = f"{measured_by('false_positives.py')} {count:,} simulations a row."
-    body = "\n\n".join(
-        [f"### False positives: {name}", said, section.note, "\n".join(lines), passed]
-    )
+    of_rows = "as the column says" if "simulations" in columns else f"{count:,} a row"
+    said = f"{measured_by('false_positives.py')} Simulations: {of_rows}."
+    parts = [f"### False positives: {name}", said, section.note, "\n".join(lines), passed]
     print(passed)
-    replace(f"false positives, {name}", body)
+    replace(f"false positives, {name}", "\n\n".join(parts))
 
 
 def main() -> None:

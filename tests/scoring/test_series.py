@@ -44,8 +44,8 @@ def test_metrics_by_hand(scores: tuple[np.ndarray, np.ndarray]) -> None:
         series = seed_series(items, "successive/addition", metric=metric)  # type: ignore[arg-type]
         np.testing.assert_allclose(series.values, values.mean(axis=(2, 3)))
     assert series.steps.tolist() == [340, 356, 372, 388]
-    assert series.seeds.tolist() == [0, 1, 2]
-    assert series.steps.dtype == series.seeds.dtype == np.int64
+    assert series.clusters.tolist() == [0, 1, 2]
+    assert series.steps.dtype == series.clusters.dtype == np.int64
     np.testing.assert_allclose(series.level, series.values.mean(axis=1))
 
 
@@ -99,11 +99,11 @@ def test_a_score_that_is_no_number_is_refused_with_its_step(scores) -> None:
 
 def test_pooling_averages_tasks_within_seeds(scores) -> None:
     one = seed_series(items_of(*scores), "successive/addition")
-    other = ClusterSeries("repetitive/addition", one.steps, one.seeds, one.values + 0.2)
+    other = ClusterSeries("repetitive/addition", one.steps, one.clusters, one.values + 0.2)
     both = pooled([one, other])
     assert both.task == "pooled"
     np.testing.assert_allclose(both.values, one.values + 0.1)
     with pytest.raises(DataError, match="seeds"):
-        pooled([one, ClusterSeries("other/task", one.steps, one.seeds + 1, one.values)])
+        pooled([one, ClusterSeries("other/task", one.steps, one.clusters + 1, one.values)])
     with pytest.raises(DataError, match="no task"):
         pooled([])
